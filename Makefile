@@ -1,0 +1,31 @@
+# Two commands matter: `make search` and `make test`. Both set up everything they need on a machine with Python 3.11+.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: search test lint bench clean
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,plots]'
+	touch $@
+
+search: $(STAMP)   ## the embedded search: generated skeletons, two methods, a best.yaml
+	$(BIN)/skeltune search
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: $(STAMP) lint   ## quick tests on all cores, then the system tests one by one
+	$(BIN)/python -m pytest -q -n auto -m "not system"
+	$(BIN)/python -m pytest -q -m system
+
+bench: $(STAMP)   ## ratios only; results are filed under benchmarks/results/
+	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.generator
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,94 @@
+"""SkeletonCLR: a clip's two views agree among a queue of other clips.
+
+Objective   InfoNCE against a momentum encoder's queue: He et al. (MoCo), arXiv:1911.05722, equations 1-2; for skeletons
+            Li et al. (CrosSCLR), arXiv:2104.14087, section 3.1 (SkeletonCLR), and its public code.
+Departures  The key encoder starts as a copy of the query encoder (``init_sync``; the public code draws it anew);
+            any batch size fits the queue.
+Shapes      N clips, C channels, T frames, V joints, M persons, D projection width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch.nn import functional as F
+
+from methods.augment.policy import AugmentConfig
+from methods.base import Method, StepOutput, Views, tunable
+from methods.fields import require
+from methods.losses import feature_spread, info_nce
+from methods.nn.ema import Ema
+from methods.nn.encoder import Encoder, EncoderConfig
+from methods.nn.heads import mlp
+from methods.nn.queue import MemoryQueue
+from methods.nn.stgcn import normal_init
+from methods.recipe import OptimConfig, Recipe
+from methods.registry import register
+
+
+@dataclass(frozen=True)
+class SkeletonCLRConfig:
+    """Everything a YAML may set under ``method: {skeletonclr: ...}``."""
+
+    temperature: float = tunable(0.07, log=(0.03, 0.5), doc="tau of InfoNCE")
+    momentum: float = tunable(0.999, near_one=(0.95, 0.9999), doc="m of the key encoder")
+    momentum_schedule: str = tunable("constant", choice=("constant", "cosine"), doc="cosine lets m rise to 1")
+    queue: int = tunable(32768, choice=(256, 1024, 4096, 16384, 32768), doc="K, number of negatives remembered")
+    hidden: int = tunable(256, choice=(128, 256, 512), doc="hidden width of the projector")
+    projection: int = tunable(128, choice=(64, 128, 256), doc="D, width of the compared vectors")
+    init_sync: bool = tunable(True, doc="key encoder starts equal to the query encoder (the public code: false)")
+    ema_buffers: str = tunable("own", choice=("own", "copy"), doc="key encoder's running statistics")
+
+    def __post_init__(self) -> None:
+        require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
+        require(0 <= self.momentum <= 1, f"momentum must lie in [0, 1], got {self.momentum}")
+        require(
+            self.momentum_schedule in ("constant", "cosine"),
+            f"momentum_schedule must be constant or cosine, got {self.momentum_schedule!r}",
+        )
+        require(self.queue >= 1, f"queue must hold at least one key, got {self.queue}")
+        require(self.hidden >= 1 and self.projection >= 1, "hidden and projection must be at least 1")
+        require(self.ema_buffers in ("own", "copy"), f"ema_buffers must be own or copy, got {self.ema_buffers!r}")
+
+
+RECIPE = Recipe(
+    frames=50,
+    epochs=300,
+    encoder=EncoderConfig(width=16, dim=256),
+    augment=AugmentConfig(crop=6.0, shear=0.5),
+    optim=OptimConfig(name="sgd", lr=0.1, batch=128, schedule="step", step_at=250 / 300, weight_decay=1e-4),
+    source="CrosSCLR's public code (SkeletonCLR ships no YAML of its own; AimCLR's optimiser settings)",
+)
+
+
+@register("skeletonclr", config=SkeletonCLRConfig, recipe=RECIPE)
+class SkeletonCLR(Method):
+    """Query encoder + projector, their momentum copy, and a queue of the copy's outputs."""
+
+    def __init__(self, config: SkeletonCLRConfig, encoder: Encoder) -> None:
+        super().__init__(config, encoder)
+        self.projector = mlp(encoder.dim, config.hidden, config.projection)
+        self.projector.apply(normal_init)
+        self.slow_encoder = Ema(
+            encoder,
+            config.momentum,
+            schedule=config.momentum_schedule,
+            buffers=config.ema_buffers,
+            fresh_init=not config.init_sync,
+        )
+        self.slow_projector = Ema(
+            self.projector, config.momentum, schedule=config.momentum_schedule, fresh_init=not config.init_sync
+        )
+        self.queue = MemoryQueue(config.queue, config.projection)
+
+    def loss(self, views: Views, progress: float) -> StepOutput:
+        """InfoNCE of view ``a`` (query) against view ``b`` (key), each (N, C, T, V, M)."""
+        query = self.projector(self.encoder(views["a"], views.present))  # (N, D)
+        # The key encoder moves before its pass, as in MoCo: it follows the weights of the step before.
+        self.slow_encoder.update(self.encoder, progress)
+        self.slow_projector.update(self.projector, progress)
+        key = self.slow_projector(self.slow_encoder(views["b"], views.present))  # (N, D), no gradient
+        # A copy of the queue: the rows written below would otherwise change under the backward pass.
+        loss = info_nce(query, key, self.queue.keys.clone(), self.config.temperature)
+        self.queue.enqueue(F.normalize(key, dim=1))
+        return StepOutput(loss, {"projection_spread": feature_spread(query)})

@@ -1,0 +1,1 @@
+"""Pretrain one configuration, probe it, keep it."""

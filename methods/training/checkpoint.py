@@ -1,0 +1,88 @@
+"""Checkpoints: one file, written by rename, readable with ``weights_only=True``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from methods.data.layouts import Layout
+from methods.errors import InputError
+from methods.training.branches import Branches
+from methods.training.config import TrialConfig, from_dict
+from methods.training.pretrain import Run
+
+FORMAT = 1
+
+
+def save(path: Path, run: Run, **extra: Any) -> None:
+    """Write all of ``run`` that a later process needs to take the same next step; plain ``extra`` goes along."""
+    state = {
+        "format": FORMAT,
+        "config": run.config.to_dict(),
+        "layout": run.store.clips.layout.to_dict(),
+        "fingerprint": run.store.clips.fingerprint,
+        "seed": run.seed,
+        "epoch": run.epoch,
+        "step": run.step,
+        "low_spread": run.low_spread,
+        "model": run.model.state_dict(),
+        "optimiser": run.optimiser.state_dict(),
+        "extra": extra,
+    }
+    write_atomically(path, state)
+
+
+def write_atomically(path: Path, state: dict[str, Any]) -> None:
+    """``torch.save`` under a temporary name beside ``path``, flushed to disk, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as f:
+            torch.save(state, f)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The stored dict. Raises ``InputError`` when the file is missing, damaged, or no checkpoint of ours."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for a damaged or foreign file
+        raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
+    if not isinstance(state, dict) or "config" not in state or "model" not in state:
+        raise InputError(f"{path}: not a skeltune checkpoint")
+    if state.get("format") != FORMAT:
+        raise InputError(f"{path}: checkpoint format {state.get('format')!r}, this version reads {FORMAT}")
+    return state
+
+
+def restore(state: dict[str, Any], run: Run) -> None:
+    """Put a stored state into ``run``. Raises ``InputError`` when it comes from another configuration or data."""
+    if state["config"] != run.config.to_dict():
+        raise InputError("the checkpoint holds another configuration")
+    if state["fingerprint"] != run.store.clips.fingerprint:
+        raise InputError("the checkpoint was made from other data (fingerprints differ)")
+    run.model.load_state_dict(state["model"])
+    run.optimiser.load_state_dict(state["optimiser"])
+    run.epoch, run.step, run.low_spread, run.seed = state["epoch"], state["step"], state["low_spread"], state["seed"]
+
+
+def load_model(state: dict[str, Any], device: torch.device | str = "cpu") -> tuple[TrialConfig, Branches]:
+    """Rebuild the model of a stored state, for probing."""
+    config = from_dict(state["config"])
+    model = Branches(config, Layout.from_dict(state["layout"]), seed=state["seed"])
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise InputError(f"the checkpoint's weights do not fit its configuration: {error}") from error
+    return config, model.to(device)

@@ -1,0 +1,247 @@
+"""Probes on cached features: linear (L-BFGS or the papers' SGD), weighted kNN, cross-validated folds, fused streams.
+
+All of them take features (N, D) once extracted, never the encoder, so a probe costs one forward pass of the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.fields import require, tunable
+from methods.training.seeds import generator
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Everything a YAML may set under ``probe``. One probe serves a whole search: it is the yardstick, never tuned."""
+
+    kind: str = tunable("linear", choice=("linear", "knn"), doc="linear classifier or weighted nearest neighbours")
+    metric: str = tunable("top1", choice=("top1",), doc="what trials are ranked by")
+    solver: str = tunable("lbfgs", choice=("lbfgs", "sgd"), doc="full-batch L-BFGS, or SGD as in the papers")
+    l2: float = tunable(1e-3, doc="L-BFGS: penalty l2/2 |W|^2 on standardised features")
+    sgd_lr: float = tunable(3.0, doc="SGD: learning rate (published 3.0)")
+    sgd_epochs: int = tunable(100, doc="SGD: epochs; the rate falls tenfold after four fifths of them")
+    sgd_batch: int = tunable(128, doc="SGD: clips a step")
+    knn_k: int = tunable(20, doc="kNN: neighbours that vote")
+    knn_temperature: float = tunable(0.1, doc="kNN: weight of a neighbour is exp(cosine / temperature)")
+    settle: bool = tunable(True, doc="average batch-norm statistics over un-augmented training clips first")
+
+    def __post_init__(self) -> None:
+        require(self.kind in ("linear", "knn"), f"probe.kind must be linear or knn, got {self.kind!r}")
+        require(self.metric == "top1", f"probe.metric must be top1, got {self.metric!r}")
+        require(self.solver in ("lbfgs", "sgd"), f"probe.solver must be lbfgs or sgd, got {self.solver!r}")
+        require(self.l2 > 0, f"probe.l2 must be positive, got {self.l2}")
+        require(self.sgd_lr > 0, f"probe.sgd_lr must be positive, got {self.sgd_lr}")
+        require(self.sgd_epochs >= 1, f"probe.sgd_epochs must be at least 1, got {self.sgd_epochs}")
+        require(self.sgd_batch >= 1, f"probe.sgd_batch must be at least 1, got {self.sgd_batch}")
+        require(self.knn_k >= 1, f"probe.knn_k must be at least 1, got {self.knn_k}")
+        require(self.knn_temperature > 0, f"probe.knn_temperature must be positive, got {self.knn_temperature}")
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """``top1`` in [0, 1] and ``loss`` (nats) of the fused streams; ``streams``: the same for each alone.
+
+    ``correct`` (n,) bool and ``clips`` (n,) indices let two results be compared clip by clip; ``fuse`` are the weights.
+    """
+
+    top1: float
+    loss: float
+    streams: dict[str, tuple[float, float]]
+    fuse: tuple[float, ...]
+    correct: np.ndarray
+    clips: np.ndarray
+
+
+def linear_lbfgs(train: Tensor, labels: Tensor, test: Tensor, classes: int, l2: float, steps: int = 200) -> Tensor:
+    """Log-probabilities (n_test, classes) of multinomial logistic regression on standardised features (N, D).
+
+    Minimises mean cross-entropy + l2/2 |W|^2 (bias free) by full-batch L-BFGS; a convex problem, so no seed.
+    """
+    mean, std = train.mean(0), train.std(0, correction=0).clamp(min=1e-8)
+    x, y = (train - mean) / std, (test - mean) / std
+    weight = torch.zeros(x.shape[1], classes, device=x.device, requires_grad=True)
+    bias = torch.zeros(classes, device=x.device, requires_grad=True)
+    solver = torch.optim.LBFGS(
+        [weight, bias], max_iter=steps, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-5
+    )
+
+    def closure() -> float:
+        solver.zero_grad()
+        loss = F.cross_entropy(x @ weight + bias, labels) + 0.5 * l2 * weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss  # type: ignore[return-value]  # torch wants a float and takes a tensor
+
+    with torch.enable_grad():
+        solver.step(closure)
+    return F.log_softmax((y @ weight + bias).detach(), dim=1)
+
+
+def linear_sgd(train: Tensor, labels: Tensor, test: Tensor, classes: int, config: ProbeConfig, seed: int) -> Tensor:
+    """Log-probabilities (n_test, classes) of the papers' probe: SGD, momentum 0.9, raw features, N(0, 0.02) start.
+
+    Source: CrosSCLR's public linear evaluation (lr 3.0, batch 128, 100 epochs, x0.1 after 80), here on cached features;
+    the last epoch counts, not the best test epoch.
+    """
+    rng = generator("cpu", seed, "probe")
+    weight = (torch.randn(train.shape[1], classes, generator=rng) * 0.02).to(train.device).requires_grad_()
+    bias = torch.zeros(classes, device=train.device, requires_grad=True)
+    solver = torch.optim.SGD([weight, bias], lr=config.sgd_lr, momentum=0.9)
+    batch = min(config.sgd_batch, len(train))
+    with torch.enable_grad():
+        for epoch in range(config.sgd_epochs):
+            if epoch == int(config.sgd_epochs * 0.8):
+                solver.param_groups[0]["lr"] = config.sgd_lr * 0.1
+            order = torch.randperm(len(train), generator=rng).to(train.device)
+            for part in order[: len(order) // batch * batch].split(batch):
+                loss = F.cross_entropy(train[part] @ weight + bias, labels[part])
+                solver.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                solver.step()
+    return F.log_softmax((test @ weight + bias).detach(), dim=1)
+
+
+def weighted_knn(train: Tensor, labels: Tensor, test: Tensor, classes: int, k: int, temperature: float) -> Tensor:
+    """Class scores (n_test, classes): each of the k nearest by cosine votes with exp(cosine / temperature).
+
+    Source: Wu et al., arXiv:1805.01978, section 3.4; as in the kNN monitor of CMCS and SkeleMixCLR.
+    """
+    bank = F.normalize(train, dim=1)
+    parts = []
+    for queries in F.normalize(test, dim=1).split(1024):  # bounds the similarity matrix
+        similarity, index = (queries @ bank.T).topk(min(k, len(bank)), dim=1)
+        votes = (similarity / temperature).exp()
+        parts.append(votes.new_zeros(len(queries), classes).scatter_add_(1, labels[index], votes))
+    return torch.cat(parts)
+
+
+def log_probabilities(
+    train: Tensor, labels: Tensor, test: Tensor, classes: int, config: ProbeConfig, seed: int = 0
+) -> Tensor:
+    """(n_test, classes) by the probe that ``config`` names."""
+    if config.kind == "knn":
+        scores = weighted_knn(train, labels, test, classes, config.knn_k, config.knn_temperature)
+        # One vote of weight exp(-1/temperature) (a cosine of -1) for every class keeps logs finite where none voted.
+        floor = scores + torch.exp(torch.tensor(-1.0 / config.knn_temperature))
+        return torch.log(floor / floor.sum(1, keepdim=True))
+    if config.solver == "sgd":
+        return linear_sgd(train, labels, test, classes, config, seed)
+    return linear_lbfgs(train, labels, test, classes, config.l2)
+
+
+def out_of_fold(
+    features: Tensor, labels: Tensor, folds: np.ndarray, classes: int, config: ProbeConfig, seed: int
+) -> Tensor:
+    """Log-probabilities (N, classes) in which each clip is predicted by a probe fitted without its fold."""
+    out = features.new_zeros(len(features), classes)
+    for fold in np.unique(folds):
+        held = torch.as_tensor(folds == fold, device=features.device)
+        out[held] = log_probabilities(features[~held], labels[~held], features[held], classes, config, seed)
+    return out
+
+
+def fuse_streams(logs: list[Tensor], weights: tuple[float, ...]) -> Tensor:
+    """Weighted sum of the streams' log-probabilities, renormalised: (n, classes)."""
+    mixed = sum((w * log for w, log in zip(weights, logs, strict=True)), torch.zeros_like(logs[0]))
+    return F.log_softmax(mixed, dim=1)
+
+
+def fit_fusion(logs: list[Tensor], labels: Tensor, steps: int = 100) -> tuple[float, ...]:
+    """Weights (sum 1) and a common sharpness that minimise cross-entropy of out-of-fold log-probabilities (n, classes).
+
+    Only the weights are kept: accuracy does not change with sharpness.
+    """
+    raw = torch.zeros(len(logs), device=logs[0].device, requires_grad=True)
+    sharpness = torch.zeros((), device=logs[0].device, requires_grad=True)
+    solver = torch.optim.LBFGS([raw, sharpness], max_iter=steps, line_search_fn="strong_wolfe")
+    stacked = torch.stack(logs)
+
+    def closure() -> float:
+        solver.zero_grad()
+        mixed = torch.einsum("s,snk->nk", raw.softmax(0), stacked) * sharpness.exp()
+        loss = F.cross_entropy(mixed, labels) + 1e-3 * (raw.square().sum() + sharpness.square())
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss  # type: ignore[return-value]
+
+    with torch.enable_grad():
+        solver.step(closure)
+    return tuple(raw.detach().softmax(0).tolist())
+
+
+def probe_held_out(
+    features: Mapping[str, Tensor],
+    labels: np.ndarray,
+    train: np.ndarray,
+    held: np.ndarray,
+    folds: np.ndarray,
+    classes: int,
+    config: ProbeConfig,
+    fuse: tuple[float, ...] | None,
+    seed: int = 0,
+) -> ProbeResult:
+    """Fit on clips ``train``, score clips ``held`` (positions in ``features`` and ``labels``).
+
+    ``fuse``: weights of the streams, or None to fit them out of fold on ``train``, whose ``folds`` (one id a clip of
+    ``train``, usually its subject) keep a subject's clips together.
+    """
+    every = next(iter(features.values()))
+    y = torch.as_tensor(labels, device=every.device)
+    index, index_held = (torch.as_tensor(i, device=every.device) for i in (train, held))
+    logs = [log_probabilities(z[index], y[index], z[index_held], classes, config, seed) for z in features.values()]
+    if fuse is None:
+        inner = [out_of_fold(z[index], y[index], folds, classes, config, seed) for z in features.values()]
+        fuse = fit_fusion(inner, y[index]) if len(inner) > 1 else (1.0,)
+    return _result(list(features), logs, fuse_streams(logs, fuse), y[index_held], fuse, held)
+
+
+def probe_cross_validated(
+    features: Mapping[str, Tensor],
+    labels: np.ndarray,
+    train: np.ndarray,
+    folds: np.ndarray,
+    classes: int,
+    config: ProbeConfig,
+    fuse: tuple[float, ...] | None,
+    seed: int = 0,
+) -> ProbeResult:
+    """Score every clip of ``train`` by a probe fitted without its fold (usually: without its subject).
+
+    Fitted fusion weights are found for each fold on the other folds' out-of-fold predictions; the mean is reported.
+    """
+    every = next(iter(features.values()))
+    index = torch.as_tensor(train, device=every.device)
+    y = torch.as_tensor(labels, device=every.device)[index]
+    logs = [out_of_fold(z[index], y, folds, classes, config, seed) for z in features.values()]
+    if fuse is not None:
+        fused = fuse_streams(logs, fuse)
+    else:
+        fused, fuse = _fuse_by_fold(logs, y, folds)
+    return _result(list(features), logs, fused, y, fuse, train)
+
+
+def _fuse_by_fold(logs: list[Tensor], labels: Tensor, folds: np.ndarray) -> tuple[Tensor, tuple[float, ...]]:
+    fused = torch.zeros_like(logs[0])
+    found = []
+    for fold in np.unique(folds):
+        held = torch.as_tensor(folds == fold, device=labels.device)
+        weights = fit_fusion([log[~held] for log in logs], labels[~held]) if len(logs) > 1 else (1.0,)
+        fused[held] = fuse_streams([log[held] for log in logs], weights)
+        found.append(weights)
+    return fused, tuple(float(w) for w in np.mean(found, axis=0))
+
+
+def _result(
+    names: list[str], logs: list[Tensor], fused: Tensor, labels: Tensor, fuse: tuple[float, ...], clips: np.ndarray
+) -> ProbeResult:
+    correct = (fused.argmax(1) == labels).cpu().numpy()
+    streams = {
+        name: (float((log.argmax(1) == labels).float().mean()), float(F.nll_loss(log, labels)))
+        for name, log in zip(names, logs, strict=True)
+    }
+    return ProbeResult(float(correct.mean()), float(F.nll_loss(fused, labels)), streams, fuse, correct, clips)

@@ -1,0 +1,6 @@
+"""`python -m tuning` is `skeltune`."""
+
+from tuning.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The verbs: one file each. Importing this brings in neither torch nor ray, so `skeltune --help` answers at once."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Sequence
+
+import typer
+from click.exceptions import ClickException, Exit
+
+from methods.errors import InputError
+from tuning.cli import check, data, evaluate, explain, leaderboard, methods, new, sample, search, status, train
+
+app = typer.Typer(
+    name="skeltune",
+    help="Finds the best self-supervised pretraining recipe for skeleton action recognition.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+for verb in (search, check, explain, sample, new, methods, status, leaderboard, train, evaluate):
+    app.command(verb.__name__.rpartition(".")[2], epilog=verb.EXAMPLE)(verb.run)
+app.add_typer(data.app, name="data")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command line. Exit codes: 0 done, 1 the work failed, 2 the user's input was wrong, 130 interrupted."""
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        code = app(arguments, standalone_mode=False)
+    except InputError as error:
+        for fault in error.faults:
+            print(f"skeltune: {fault}" if ":" not in fault.split(" ", 1)[0] else fault, file=sys.stderr)
+        return 2
+    except Exit as end:
+        return end.exit_code
+    except ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        print("skeltune: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EPIPE):
+            raise
+        print(f"skeltune: {error.strerror}: {error.filename or 'output'}", file=sys.stderr)
+        return 1
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,46 @@
+"""`skeltune search`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = """
+Example: `skeltune search` runs the embedded quickstart; `skeltune search my.yaml --runs /data/runs` your own.
+
+    t0003 skeletonclr     3/27  top1  41.7  0.9 s/epoch
+    t0003 skeletonclr    culled at 3: 41.7 < 47.2   [4 of 10 trials ended, about 2 min left]
+"""
+
+
+def run(
+    space: Annotated[str, typer.Argument(help="A search-space YAML, or the name of a shipped one.")] = "quickstart",
+    runs: Annotated[Path, typer.Option(help="Where run folders live; the search uses RUNS/NAME.")] = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would happen; start nothing.")] = False,
+    engine: Annotated[str, typer.Option(help="stock (Ray's OptunaSearch and ASHA) or random-asha.")] = "stock",
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster: `auto`, host:port or ray://host:port.")
+    ] = None,
+) -> None:
+    """Search a space and leave the best configuration in RUNS/NAME/best.yaml. The same command resumes."""
+    from tuning.resources import find_space
+
+    path = find_space(space)
+    if dry_run:
+        from tuning.preview import dry_run_lines
+
+        for line in dry_run_lines(path, runs):
+            typer.echo(line)
+        return
+    from tuning.driver import run_search
+    from tuning.finish import NoFinalist
+
+    try:
+        best = run_search(path, runs=runs, engine=engine, address=address, say=typer.echo)
+    except NoFinalist as error:
+        typer.echo(f"skeltune: {error}", err=True)
+        raise typer.Exit(1) from error
+    if best is None:
+        typer.echo("not finished yet; the same command goes on")

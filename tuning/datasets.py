@@ -1,0 +1,109 @@
+"""From the words under ``data`` to clips and a split. A worker opens a dataset once and keeps it for all its trials."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from methods.data import SkeletonDataset, Split, fixed_length, make_split, open_dataset
+from methods.errors import InputError
+from methods.training.clips import Clips
+from tuning.config.schema import SearchSpec
+from tuning.space.load import locate_data
+
+
+def cache_root() -> Path:
+    """Where what can be made again is kept: $SKELTUNE_CACHE, else ~/.cache/skeltune."""
+    return Path(os.environ.get("SKELTUNE_CACHE") or Path.home() / ".cache" / "skeltune")
+
+
+def dataset_path(spec: SearchSpec) -> Path:
+    """The dataset's folder: as given, beside the search space, or under $SKELTUNE_DATA; generated for ``synthetic``."""
+    found = locate_data(spec)
+    return synthetic_path() if found is None else found.resolve()
+
+
+def synthetic_path() -> Path:
+    """The embedded generated skeletons, made at first use and kept by the hash of their settings."""
+    from methods.data.synthetic import QUICKSTART, write_synthetic
+
+    key = hashlib.sha256(repr(QUICKSTART).encode()).hexdigest()[:12]
+    path = cache_root() / "datasets" / f"synthetic-{key}"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_synthetic(path, QUICKSTART)
+        except InputError:
+            if not path.exists():  # another process was quicker: then it is there
+                raise
+    return path
+
+
+def plain_rule(rule: Any) -> str | dict[str, Sequence[int]]:
+    """A split or validation rule of the schema as :func:`methods.data.make_split` takes it."""
+    return rule if isinstance(rule, str) else rule.model_dump(exclude_none=True)
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """What a worker needs to find the data: plain values, fit to travel. ``fingerprint`` is what it must find there."""
+
+    path: str
+    fingerprint: str
+    protocol: str | Mapping[str, Sequence[int]]
+    validate_on: str | Mapping[str, Sequence[int]]
+    seed: int
+
+    def dataset(self) -> SkeletonDataset:
+        """Open (once a process) and check. Raises ``InputError`` when this machine holds other data at that path."""
+        found = _opened(self.path)
+        if found.fingerprint != self.fingerprint:
+            raise InputError(
+                f"{self.path}: this is other data than the search began with "
+                f"(fingerprint {found.fingerprint[:12]}, expected {self.fingerprint[:12]})"
+            )
+        return found
+
+    def split(self) -> Split:
+        return make_split(self.dataset(), self.protocol, self.validate_on, self.seed)
+
+    def clips(self, frames: int, steps: Sequence[str]) -> Clips:
+        """Clips of ``frames`` frames after the named steps; the array is built at first use and memory-mapped."""
+        return _clips(self.path, self.fingerprint, frames, tuple(steps))
+
+
+@lru_cache(maxsize=4)
+def _opened(path: str) -> SkeletonDataset:
+    return open_dataset(Path(path))
+
+
+@lru_cache(maxsize=4)
+def _clips(path: str, fingerprint: str, frames: int, steps: tuple[str, ...]) -> Clips:
+    dataset = _opened(path)
+    return Clips(
+        data=fixed_length(dataset, frames, steps),
+        labels=np.asarray(dataset.labels),
+        subjects=np.asarray(dataset.subjects),
+        layout=dataset.layout,
+        num_classes=dataset.num_classes,
+        fingerprint=f"{fingerprint}:t{frames}:{'+'.join(steps)}",
+    )
+
+
+def source_of(spec: SearchSpec) -> DataSource:
+    """Open the dataset that a spec names. Raises ``InputError`` for a wrong path or a damaged dataset."""
+    path = dataset_path(spec)
+    data = spec.data
+    return DataSource(
+        str(path), _opened(str(path)).fingerprint, plain_rule(data.split), plain_rule(data.validate_on), spec.seed
+    )
+
+
+__all__ = ["DataSource", "cache_root", "dataset_path", "source_of"]

@@ -1,0 +1,264 @@
+"""Runs a search: checks it, opens its folder, assembles Ray's Tuner, and leads it from the first ask to best.yaml."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from methods.data import Split
+from methods.errors import InputError
+from methods.training.probe import ProbeConfig
+from methods.training.seeds import derive_seed
+from tuning.config.schema import SearchSpec
+from tuning.datasets import DataSource, source_of
+from tuning.engine.journal import Journal, JournalState, TrialState
+from tuning.engine.ladder import Ladder, make_ladder
+from tuning.observe.curves import Curves
+from tuning.observe.lines import EventLines, duration
+from tuning.recorder import Recorder, trial_key
+from tuning.session import Task
+from tuning.slots import Slots, find_slots
+from tuning.space import Space, load_search
+from tuning.space.explain import warnings
+
+ENGINES = ("stock", "random-asha")
+SPACE_FILE, JOURNAL_FILE, BEST_FILE, TEST_FILE = "space.yaml", "journal.jsonl", "best.yaml", "test.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked search, before anything has been started or written."""
+
+    spec: SearchSpec
+    space: Space
+    text: str
+    source: DataSource
+    split: Split
+    ladder: Ladder
+    folder: Path
+    notes: tuple[str, ...]
+
+    @property
+    def probe(self) -> ProbeConfig:
+        return probe_config(self.spec)
+
+
+def probe_config(spec: SearchSpec) -> ProbeConfig:
+    """The probe of a search as ``methods`` takes it."""
+    return ProbeConfig(**spec.probe.model_dump())
+
+
+def plan_search(space_file: Path, runs: Path) -> Plan:
+    """Read and check everything that can be checked without starting: space, data, split, sizes.
+
+    Raises ``InputError`` (``ConfigError`` with places for what stands in the file).
+    """
+    spec, space = load_search(space_file)
+    source = source_of(spec)
+    split = source.split()
+    notes = (split.note, *space.start_notes, *warnings(spec, space, len(split.train)))
+    _build_arrays(space, source)
+    text = space_file.read_text(encoding="utf-8")
+    return Plan(spec, space, text, source, split, make_ladder(spec.schedule), runs / spec.name, notes)
+
+
+def _build_arrays(space: Space, source: DataSource) -> None:
+    """Build the array of every T that the space can draw at its ends: better a fault now than in the fifth trial."""
+    for branch in space.branches:
+        drawn = [slot.domain.extremes() for slot in branch.slots if (slot.part, slot.field) == ("", "frames")]
+        for frames in drawn[0] if drawn else (branch.base.frames,):
+            source.clips(frames, branch.base.preprocess)
+
+
+def open_run(plan: Plan) -> Journal:
+    """Make or reopen the run folder. Raises ``InputError`` when it is another search's or cannot be written."""
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        journal = Journal(
+            plan.folder / JOURNAL_FILE,
+            {"space": plan.spec.space_hash(), "data": plan.source.fingerprint, "name": plan.spec.name},
+        )
+    except OSError as error:
+        raise InputError(f"{plan.folder}: the run folder cannot be written ({error.strerror})") from error
+    target = plan.folder / SPACE_FILE
+    temporary = target.with_suffix(".part")
+    temporary.write_text(plan.text, encoding="utf-8")
+    os.replace(temporary, target)
+    return journal
+
+
+class Stop:
+    """Set by the first Ctrl-C: no new trial begins, running ones end at their next report and stay resumable."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def on_interrupt(self) -> Iterator[None]:
+        before = signal.getsignal(signal.SIGINT)
+
+        def first(*_: Any) -> None:
+            self.asked = True
+            print("\nstopping: running trials end at their next epoch; the same command goes on", file=sys.stderr)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        signal.signal(signal.SIGINT, first)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+class Budget:
+    """Whether another trial may begin."""
+
+    def __init__(self, spec: SearchSpec, state: JournalState, gpus: float, stop: Stop) -> None:
+        self.spec, self.state, self.gpus, self.stop = spec.budget, state, gpus, stop
+        self.begun = time.monotonic()
+
+    def __call__(self) -> bool:
+        b = self.spec
+        if self.stop.asked or (b.trials is not None and len(self.state.trials) >= b.trials):
+            return False
+        if b.minutes is not None and time.monotonic() - self.begun > 60 * b.minutes:
+            return False
+        return b.gpu_hours is None or self.gpu_hours() < b.gpu_hours
+
+    def gpu_hours(self) -> float:
+        """What all trials have used so far; on a machine without a GPU, slot-hours."""
+        return sum(t.seconds for t in self.state.trials.values()) * (self.gpus or 1.0) / 3600
+
+
+def run_search(
+    space_file: Path | str,
+    *,
+    runs: Path | str = "runs",
+    engine: str = "stock",
+    address: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Path | None:
+    """Run or continue the search of ``space_file`` in ``runs/<name>``; returns the path of best.yaml if it got there.
+
+    Raises ``InputError`` for whatever the user can mend. Safe to kill at any instant: the same call goes on.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"engine '{engine}' is not one of {', '.join(ENGINES)} in this version")
+    plan = plan_search(Path(space_file), Path(runs))
+    for note in plan.notes:
+        say(note)
+    with open_run(plan) as journal, _ray(address) as cluster:
+        slots = find_slots(plan.spec.budget, cluster)
+        return _Search(plan, journal, slots, engine, say).run()
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[Mapping[str, float]]:
+    """A connection to Ray; gives the cluster's resources. A local Ray is started and ended here."""
+    quiet_ray()
+    import ray
+
+    if ray.is_initialized():  # somebody else's (a notebook, a test): leave it running
+        yield ray.cluster_resources()
+        return
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        ray.init(include_dashboard=False, **options)
+    else:
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise InputError(f"no Ray cluster at '{address}': {first}") from error
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()
+
+
+def quiet_ray() -> None:
+    """Settings that Ray reads from the environment; ours unless the user has set them."""
+    for name, value in {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # three loggers that take most of the controller's time
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a heartbeat between rungs has no score
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
+        "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Ray's snapshot is never read
+        "TUNE_WARN_THRESHOLD_S": "30",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+        "TUNE_MAX_PENDING_TRIALS_PG": "auto",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+class _Search:
+    """One call of :func:`run_search`: the parts that a Tuner is made of, bound together."""
+
+    def __init__(self, plan: Plan, journal: Journal, slots: Slots, engine: str, say: Callable[[str], None]) -> None:
+        self.plan, self.journal, self.slots, self.engine, self.say = plan, journal, slots, engine, say
+        self.stop = Stop()
+        self.lines = EventLines(journal.state, plan.ladder, plan.spec.budget.trials, slots.count)
+        self.recorder = Recorder(journal, plan.folder, (self.lines, Curves(plan.folder)))
+
+    def run(self) -> Path | None:
+        from tuning.finish import finish
+
+        if self.journal.torn:
+            self.say("the journal's last line was torn by a crash; it was cut off")
+        known = len(self.journal.state.trials)
+        if known:
+            pending = len(self.journal.state.pending)
+            self.say(f"going on in {self.plan.folder}: {known - pending} trials ended, {pending} to continue")
+        with self.stop.on_interrupt():
+            begun = time.monotonic()
+            try:
+                self._search()
+            finally:
+                self.recorder.close()
+            state = self.journal.state
+            self.say(f"{len(state.ended)} trials in {duration(time.monotonic() - begun)}; " + _census(state))
+            if self.stop.asked or self.plan.spec.budget.on_end == "stop":
+                return None
+            return finish(self.plan, self.journal, self.slots, self.stop, self.say)
+
+    def _search(self) -> None:
+        from tuning import stock
+        from tuning.fit import fit
+
+        scheduler = stock.StockAsha(self.plan.ladder, self.recorder, lambda: self.stop.asked)
+        budget = Budget(self.plan.spec, self.journal.state, self.slots.gpu, self.stop)
+        if not self.journal.state.pending and not budget():
+            return
+        searcher = stock.StockSearcher(
+            self.plan.space, self.plan.spec, self.recorder, self._task, budget, self.engine == "random-asha"
+        )
+        fit(searcher, scheduler, self.plan, self.slots, retries=self.plan.spec.budget.retries)
+
+    def _task(self, trial: TrialState) -> dict[str, Any]:
+        from tuning.trial import task_config
+
+        config = self.plan.space.resolve(trial.draws)
+        return task_config(
+            Task(
+                key=trial_key(trial.trial),
+                config=config.to_dict(),
+                seed=derive_seed(self.plan.spec.seed, "trial", trial.trial),
+                probe_at=self.plan.ladder.rungs,
+                folder=str(self.recorder.trial_folder(trial.trial).absolute()),
+            )
+        )
+
+
+def _census(state: JournalState) -> str:
+    """`12 culled, 3 top, 1 diverged`."""
+    counts: dict[str, int] = {}
+    for trial in state.ended:
+        counts[trial.ended or ""] = counts.get(trial.ended or "", 0) + 1
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))

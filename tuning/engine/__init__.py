@@ -1,0 +1,1 @@
+"""The search engine's own memory and rules. Free of ray and torch."""

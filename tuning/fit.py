@@ -1,0 +1,52 @@
+"""Assembles and runs Ray's Tuner: the one place that knows its knobs."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from tuning.slots import Slots
+from tuning.trial import Trial, Workplace
+
+if TYPE_CHECKING:
+    from tuning.driver import Plan
+
+MANY = 10**9  # the searcher says when it is enough
+
+
+def fit(searcher: Any, scheduler: Any, plan: Plan, slots: Slots, retries: int) -> None:
+    """Run trials until ``searcher`` has no more. Results are what ``scheduler`` wrote down; nothing is returned.
+
+    Ray's own records go to a throw-away folder: its experiment state is never trusted (it loses rungs on a restore, and
+    a torn file makes it start over).
+    """
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    workplace = Workplace(plan.source, plan.probe, slots.threads)
+    trainable = tune.with_resources(tune.with_parameters(Trial, workplace=workplace), slots.resources)
+    scratch = Path(tempfile.mkdtemp(prefix="skeltune-ray-"))
+    try:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=MANY,
+                max_concurrent_trials=slots.count,  # without it Ray asks for one trial at a time
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=str(scratch),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=retries),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
+            ),
+        )
+        tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

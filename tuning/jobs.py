@@ -1,0 +1,60 @@
+"""A fixed list of full runs as a Ray searcher and scheduler: no model, no early stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from tuning.session import Task
+from tuning.stock import last_line
+from tuning.trial import task_config, unpack
+
+Done = Callable[[Task, Mapping[str, Any]], None]
+
+
+class JobSearcher(Searcher):  # type: ignore[misc]  # ray is not typed
+    """Hands out the tasks in order."""
+
+    def __init__(self, tasks: Sequence[Task], may_begin: Callable[[], bool]) -> None:
+        super().__init__(metric="top1", mode="max")
+        self._left, self._may_begin = list(tasks), may_begin
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # FINISHED is a str
+        if not self._left or not self._may_begin():
+            return Searcher.FINISHED  # type: ignore[no-any-return]
+        return task_config(self._left.pop(0))
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The scheduler writes results down."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the memory."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise RuntimeError("jobs are resumed from the journal, never from Ray's snapshot")
+
+
+class JobScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
+    """Gives each finished task's last result to ``done``, a failed one's reason."""
+
+    def __init__(self, tasks: Sequence[Task], done: Done, stopping: Callable[[], bool]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._tasks = {task.key: task for task in tasks}
+        self._done, self._stopping = done, stopping
+
+    def _task(self, trial: Any) -> Task:
+        return self._tasks[trial.config["task"]["key"]]
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        return str(TrialScheduler.STOP if self._stopping() else TrialScheduler.CONTINUE)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        payload = unpack(result)
+        if payload is not None and ("ended" in payload or "top1" in payload):
+            self._done(self._task(trial), payload)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        self._done(self._task(trial), {"ended": "failed", "detail": last_line(trial)})

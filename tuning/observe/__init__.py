@@ -1,0 +1,1 @@
+"""Those who watch a search: the terminal and TensorBoard."""

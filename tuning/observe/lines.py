@@ -1,0 +1,106 @@
+"""One line an event: forty trials readable on one screen, on a terminal or in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from tuning.engine.journal import COLLAPSED, CULLED, DIVERGED, FAILED, TOP, JournalState, Report, TrialState
+from tuning.engine.ladder import Ladder
+from tuning.recorder import trial_key
+
+STYLES = {CULLED: "dim", TOP: "green", FAILED: "bold red", DIVERGED: "red", COLLAPSED: "red"}
+
+
+def short_value(value: Any) -> str:
+    """A drawn value in a few characters: .11, 3e-4, 512, cosine."""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    text = f"{value:.2g}"
+    return text.removeprefix("0") if text.startswith("0.") else text
+
+
+def short_draws(draws: Mapping[str, Any], free: Callable[[str], bool] = lambda _: True) -> str:
+    """`temperature=.11 strength=.62`: the last word of each draw's name is enough within one line."""
+    parts = []
+    for name, value in draws.items():
+        if name == "method" or not free(name):
+            continue
+        words = name.split("/")
+        label = "/".join(words[-2:]) if words[-1].isdigit() else words[-1]
+        parts.append(f"{label}={short_value(value)}")
+    return " ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+class EventLines:
+    """Prints asks, rungs and ends with an estimate of the time left. Plain text where the output is no terminal.
+
+    ``trials``: how many will be run, None if only time limits the search. ``slots``: how many run side by side.
+    """
+
+    def __init__(
+        self, state: JournalState, ladder: Ladder, trials: int | None, slots: int, out: TextIO | None = None
+    ) -> None:
+        self.state, self.ladder, self.trials, self.slots = state, ladder, trials, max(1, slots)
+        self.console = Console(file=out or sys.stdout, highlight=False, soft_wrap=True)
+        self._begun = time.monotonic()
+        self._ended_before = len(state.ended)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Any other line of the search."""
+        self.console.print(Text(text, style=style))
+
+    def asked(self, trial: TrialState) -> None:
+        method = str(trial.draws.get("method", ""))
+        self.say(f"{trial_key(trial.trial)} {method:<14} begins   {short_draws(trial.draws)}", "cyan")
+
+    def reported(self, trial: TrialState, report: Report) -> None:
+        if not report.rung or report.top1 is None:
+            return
+        method = str(trial.draws.get("method", ""))
+        streams = report.logs.get("streams", {})
+        each = " ".join(f"{name[0]} {100 * pair[0]:.1f}" for name, pair in streams.items()) if len(streams) > 1 else ""
+        per_epoch = trial.seconds / max(1, len(trial.reports))
+        self.say(
+            f"{trial_key(trial.trial)} {method:<14} {report.epoch:>3}/{self.ladder.top}  top1 {100 * report.top1:5.1f}"
+            f"  {per_epoch:.1f} s/epoch  {each}".rstrip()
+        )
+
+    def ended(self, trial: TrialState) -> None:
+        last = trial.last_rung
+        text = trial.detail or {TOP: f"done at the top: {100 * (last.top1 or 0):.1f}" if last else "done"}.get(
+            trial.ended or "", trial.ended or ""
+        )
+        self.say(
+            f"{trial_key(trial.trial)} {trial.draws.get('method', '')!s:<14} {text}   [{self._progress()}]",
+            STYLES.get(trial.ended or "", ""),
+        )
+
+    def _progress(self) -> str:
+        ended = len(self.state.ended)
+        if self.trials is None:
+            return f"{ended} trials ended"
+        here = ended - self._ended_before
+        left = self.trials - ended
+        text = f"{ended} of {self.trials} trials ended"
+        if here and left > 0:
+            each = (time.monotonic() - self._begun) / here
+            text += f", about {duration(each * left)} left"
+        return text
+
+    def close(self) -> None:
+        """Nothing is held open."""

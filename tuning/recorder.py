@@ -1,0 +1,79 @@
+"""Where results arrive: into the journal first, then to whoever watches. The one place that writes trials down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tuning.engine.journal import Journal, Report, TrialState
+from tuning.session import CHECKPOINT
+
+SCORED = ("epoch", "rung", "top1", "loss", "seconds", "done", "ended", "detail")
+
+
+class Observer(Protocol):
+    """Somebody who watches a search. All calls come after the journal has the entry."""
+
+    def asked(self, trial: TrialState) -> None:
+        """A new trial was drawn."""
+
+    def reported(self, trial: TrialState, report: Report) -> None:
+        """A trial finished an epoch."""
+
+    def ended(self, trial: TrialState) -> None:
+        """A trial is over, for the reason in ``trial.ended``."""
+
+    def close(self) -> None:
+        """The search is over or interrupted."""
+
+
+class Recorder:
+    """Journal and observers behind four calls, each safe to repeat."""
+
+    def __init__(self, journal: Journal, folder: Path, observers: Sequence[Observer] = ()) -> None:
+        self.journal = journal
+        self.folder = folder
+        self.observers = observers
+
+    def trial_folder(self, trial: int) -> Path:
+        return self.folder / "trials" / trial_key(trial)
+
+    def asked(self, draws: Mapping[str, Any], origin: str) -> TrialState:
+        """A new trial: number it, write it down."""
+        state = self.journal.state.trials[self.journal.ask(draws, origin)]
+        for observer in self.observers:
+            observer.asked(state)
+        return state
+
+    def reported(self, trial: int, result: Mapping[str, Any]) -> bool:
+        """Keep one epoch's result (of :meth:`Session.step`); False when it was known, or is no result of an epoch."""
+        if "ended" in result:
+            return False
+        logs = {key: value for key, value in result.items() if key not in SCORED}
+        report = Report(
+            int(result["epoch"]), bool(result["rung"]), result.get("top1"), result.get("loss"), result["seconds"], logs
+        )
+        new = self.journal.report(trial, report)
+        if new:
+            state = self.journal.state.trials[trial]
+            for observer in self.observers:
+                observer.reported(state, report)
+        return new
+
+    def ended(self, trial: int, reason: str, detail: str = "") -> None:
+        """A trial is over: write it down, and drop its checkpoint, which nothing will continue."""
+        if self.journal.end(trial, reason, detail):
+            state = self.journal.state.trials[trial]
+            for observer in self.observers:
+                observer.ended(state)
+        (self.trial_folder(trial) / CHECKPOINT).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        for observer in self.observers:
+            observer.close()
+
+
+def trial_key(trial: int) -> str:
+    """t0007: how a trial is called in folders and lines."""
+    return f"t{trial:04d}"
