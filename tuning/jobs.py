@@ -11,11 +11,12 @@ from ray.tune.search import Searcher
 from tuning.session import Task
 from tuning.stock import last_line
 from tuning.trial import task_config, unpack
+from tuning.unsaved import Unsaved
 
 Done = Callable[[Task, Mapping[str, Any]], None]
 
 
-class JobSearcher(Searcher):  # type: ignore[misc]  # ray is not typed
+class JobSearcher(Unsaved, Searcher):  # type: ignore[misc]  # ray is not typed
     """Hands out the tasks in order."""
 
     def __init__(self, tasks: Sequence[Task], may_begin: Callable[[], bool]) -> None:
@@ -37,7 +38,7 @@ class JobSearcher(Searcher):  # type: ignore[misc]  # ray is not typed
         raise RuntimeError("jobs are resumed from the journal, never from Ray's snapshot")
 
 
-class JobScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
+class JobScheduler(Unsaved, FIFOScheduler):  # type: ignore[misc]  # ray is not typed
     """Gives each finished task's last result to ``done``, a failed one's reason."""
 
     def __init__(self, tasks: Sequence[Task], done: Done, stopping: Callable[[], bool]) -> None:

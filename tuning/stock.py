@@ -27,6 +27,7 @@ from tuning.space import Space
 from tuning.space.domains import Draw
 from tuning.space.space import METHOD
 from tuning.trial import unpack
+from tuning.unsaved import Unsaved
 
 SCORE, MODE, TIME = "top1", "max", "epoch"
 _STUDY = "skeltune"
@@ -72,7 +73,7 @@ def make_sampler(name: str, seed: int, startup: int) -> optuna.samplers.BaseSamp
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
 
 
-class StockSearcher(Searcher):  # type: ignore[misc]  # ray is not typed
+class StockSearcher(Unsaved, Searcher):  # type: ignore[misc]  # ray is not typed
     """OptunaSearch with a memory: unfinished trials come first, finished ones are in the study before the first ask."""
 
     def __init__(
@@ -178,7 +179,7 @@ def _distribution(draw: Draw) -> BaseDistribution:
     return FloatDistribution(draw.low, draw.high, log=draw.log)
 
 
-class StockAsha(ASHAScheduler):  # type: ignore[misc]  # ray is not typed
+class StockAsha(Unsaved, ASHAScheduler):  # type: ignore[misc]  # ray is not typed
     """ASHAScheduler that knows trials by their own numbers, so that rungs can be filled again after a restart."""
 
     def __init__(self, ladder: Ladder, recorder: Recorder, stopping: Callable[[], bool] = lambda: False) -> None:

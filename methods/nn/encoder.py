@@ -19,6 +19,10 @@ class EncoderConfig:
     dim: int = tunable(256, choice=(64, 128, 256, 512), doc="D, width of the pooled feature that is probed")
     depth: int = tunable(10, int=(4, 10), doc="number of blocks, over three stages (10 = 4 + 3 + 3 as published)")
     dropout: float = tunable(0.5, uniform=(0.0, 0.6), doc="dropout inside every block but the first")
+    input_norm: str = tunable(
+        "joint", choice=("joint", "scale"), doc="batch norm per joint and axis (published), or one scale for all"
+    )
+    segments: int = tunable(1, choice=(1, 2, 4), doc="pool over this many equal parts of time; D grows by it")
     partition: str = tunable("spatial", choice=PARTITIONS, doc="graph partition; published: spatial_degenerate")
     init: str = tunable("normal", choice=("normal", "torch"), doc="N(0, 0.02) weights as published, or torch's own")
     bodies: str = tunable("all", choice=("all", "real"), doc="`real` leaves empty bodies out of the pass and the mean")
@@ -29,6 +33,10 @@ class EncoderConfig:
         require(self.width >= 1, f"encoder.width must be at least 1, got {self.width}")
         require(self.dim >= 1, f"encoder.dim must be at least 1, got {self.dim}")
         require(self.depth >= 3, f"encoder.depth must be at least 3 (three stages), got {self.depth}")
+        require(
+            self.input_norm in ("joint", "scale"), f"encoder.input_norm must be joint or scale, got {self.input_norm!r}"
+        )
+        require(self.segments >= 1, f"encoder.segments must be at least 1, got {self.segments}")
         require(0 <= self.dropout < 1, f"encoder.dropout must lie in [0, 1), got {self.dropout}")
         require(self.partition in PARTITIONS, f"encoder.partition must be one of {PARTITIONS}, got {self.partition!r}")
         require(self.init in ("normal", "torch"), f"encoder.init must be normal or torch, got {self.init!r}")

@@ -32,21 +32,18 @@ def hop_distance(layout: Layout) -> Tensor:
     return dist
 
 
-def _spatial(layout: Layout, max_hop: float) -> Tensor:
+def _spatial(layout: Layout, cut_off: float) -> Tensor:
+    """Itself / neighbours no nearer the centre than the joint / neighbours nearer it; distances beyond the cut tie."""
     dist = hop_distance(layout)
     adjacency = (dist <= 1).double()
     normal = adjacency / adjacency.sum(0, keepdim=True)  # A D^-1, columns sum to 1
     to_centre = dist[:, layout.centre].clone()
-    to_centre[to_centre > max_hop] = float("inf")
-    # In y[w] = sum_v x[v] A[v, w] joint w gathers from v: itself and its peers, those nearer the centre, those further.
-    gather, source = to_centre[None, :], to_centre[:, None]
-    return torch.stack([normal * (source == gather), normal * (source < gather), normal * (source > gather)])
-
-
-def _spatial_partitions(layout: Layout, max_hop: float) -> Tensor:
-    root, b, c = _spatial(layout, max_hop)
-    # Which of the two off-root matrices is called "closer" is only an order of weights; kept as in the public code.
-    return torch.stack([root, c, b])
+    to_centre[to_centre > cut_off] = float("inf")
+    # In y[w] = sum_v x[v] A[v, w] joint w gathers from v. In a tree neighbours are never equally far, so the tie
+    # between them exists only where the cut-off makes it; the public code counts it with the outer ones.
+    nearer = to_centre[:, None] < to_centre[None, :]
+    itself = torch.eye(len(dist), dtype=torch.bool)
+    return torch.stack([normal * itself, normal * (~nearer & ~itself), normal * nearer])
 
 
 def _inward_outward(layout: Layout) -> Tensor:
@@ -65,15 +62,15 @@ def _inward_outward(layout: Layout) -> Tensor:
 def adjacency(layout: Layout, partition: str) -> Tensor:
     """(3, V, V) float32 adjacency of ``layout``, used as ``y[w] = sum_v x[v] A[k, v, w]``.
 
-    ``spatial``: itself and equally far joints / nearer the centre / further from it, by true hop distance;
+    ``spatial``: itself / the neighbours outward / the one towards the centre, by true hop distance;
     ``spatial_degenerate``: the same with distances cut at one hop (what the published numbers were made with);
     ``inward_outward``: identity / along the bones / against them, column-normalised (2s-AGCN, SkeleMixCLR, SCD-Net).
     Raises ``InputError`` for another word.
     """
     if partition == "spatial":
-        return _spatial_partitions(layout, float("inf")).float()
+        return _spatial(layout, float("inf")).float()
     if partition == "spatial_degenerate":
-        return _spatial_partitions(layout, 1).float()
+        return _spatial(layout, 1).float()
     if partition == "inward_outward":
         return _inward_outward(layout).float()
     raise InputError(f"unknown graph partition '{partition}'{did_you_mean(partition, PARTITIONS)}")

@@ -2,8 +2,8 @@
 
 Source      Yan et al., "Spatial temporal graph convolutional networks", arXiv:1801.07455; widths and depth as in the
             public code of SkeletonCLR / CrosSCLR / AimCLR (a quarter of the original's 64 channels).
-Departures  Any layout, width and depth; the graph's partition, the treatment of empty second bodies and bf16 are
-            options whose defaults say what they are.
+Departures  Any layout, width and depth; the graph's partition, the input's normalisation, pooling over parts of time,
+            the treatment of empty second bodies and bf16 are options whose defaults say what they are.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool1d
 
 from methods.nn.encoder import Encoder, EncoderConfig
 from methods.nn.graph import adjacency
@@ -62,6 +63,24 @@ class Block(nn.Module):
         return torch.relu(y)
 
 
+class ScaleNorm(nn.Module):
+    """One mean and one scale for the whole input (B, V*C, T), then a gain and a shift for each joint and axis.
+
+    A batch norm per joint and axis, as published, makes the jitter of a resting joint as large as the sweep of a hand
+    and takes away where a joint is; weights shared over joints and a mean over them cannot tell joints apart again.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.whole = nn.BatchNorm1d(1, affine=False)
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.whole(x.reshape(x.shape[0], 1, -1)).view_as(x)
+        return y * self.weight[:, None] + self.bias[:, None]
+
+
 def block_plan(config: EncoderConfig, channels: int = 3) -> list[tuple[int, int, int]]:
     """(channels in, out, temporal stride) of each block; the last one leads to ``config.dim``."""
     share, extra = divmod(config.depth, 3)
@@ -78,7 +97,7 @@ def block_plan(config: EncoderConfig, channels: int = 3) -> list[tuple[int, int,
 
 
 class STGCN(Encoder):
-    """Encoder: clips (N, C, T, V, M) -> features (N, D). ``dim`` = D, ``temporal_stride`` = 4.
+    """Encoder: clips (N, C, T, V, M) -> features (N, D), D = ``config.dim`` times ``config.segments``.
 
     Bodies are folded into the batch and averaged at the end. With ``bodies: all`` (published) an absent body counts as
     a body; with ``real`` it is left out of the pass, of the batch statistics and of the mean.
@@ -89,11 +108,12 @@ class STGCN(Encoder):
     def __init__(self, config: EncoderConfig, layout: Layout, channels: int = 3) -> None:
         super().__init__()
         self.config = config
-        self.dim = config.dim
+        self.dim = config.dim * config.segments
         self.graph: Tensor
         self.register_buffer("graph", adjacency(layout, config.partition))
         partitions, joints, _ = self.graph.shape
-        self.norm = nn.BatchNorm1d(channels * joints)
+        features = channels * joints
+        self.norm = nn.BatchNorm1d(features) if config.input_norm == "joint" else ScaleNorm(features)
         plan = block_plan(config, channels)
         self.blocks = nn.ModuleList(
             Block(c_in, out, stride, config.dropout if i else 0.0, i > 0, partitions)
@@ -127,8 +147,8 @@ class STGCN(Encoder):
             x = self.norm(bodies).view(b, joints, channels, t).permute(0, 2, 3, 1).contiguous()  # (B, C, T, V)
             for block, importance in zip(self.blocks, self.edge_importance, strict=True):
                 x = block(x, self.graph * importance)
-        pooled: Tensor = x.to(bodies.dtype).mean((2, 3))
-        return pooled
+        over_joints = x.to(bodies.dtype).mean(3)  # (B, C', T')
+        return adaptive_avg_pool1d(over_joints, self.config.segments).flatten(1)
 
 
 def normal_init(module: nn.Module) -> None:

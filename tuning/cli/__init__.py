@@ -7,8 +7,6 @@ import sys
 from collections.abc import Sequence
 
 import typer
-from click.exceptions import ClickException, Exit
-
 from methods.errors import InputError
 from tuning.cli import check, data, evaluate, explain, leaderboard, methods, new, sample, search, status, train
 
@@ -38,11 +36,8 @@ def _run(arguments: list[str]) -> int:
         for fault in error.faults:
             print(f"skeltune: {fault}" if ":" not in fault.split(" ", 1)[0] else fault, file=sys.stderr)
         return 2
-    except Exit as end:
-        return end.exit_code
-    except ClickException as error:
-        error.show()
-        return 2
+    except typer.Exit as end:
+        return int(end.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         print("skeltune: interrupted; the same command goes on", file=sys.stderr)
         return 130
@@ -51,4 +46,10 @@ def _run(arguments: list[str]) -> int:
             raise
         print(f"skeltune: {error.strerror}: {error.filename or 'output'}", file=sys.stderr)
         return 1
+    except Exception as error:
+        show = getattr(error, "show", None)  # typer's own usage errors, whose class it keeps to itself
+        if show is None or not hasattr(error, "exit_code"):
+            raise
+        show()
+        return 2
     return code if isinstance(code, int) else 0

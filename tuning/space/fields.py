@@ -41,7 +41,7 @@ def read_fields(
         if name in skip:
             continue
         if name not in hints:
-            report.add(key, f"unknown parameter '{name}' {owner}{did_you_mean(name, [*hints, *skip])}")
+            report.add(key, f"unknown parameter '{name}' {owner}{did_you_mean(name, hints)}")
             continue
         written = read_field(name, key, node, hints[name], report)
         if written is not None:

@@ -24,7 +24,10 @@ def read_starts(node: Node | None, space: Space | None, report: Report) -> tuple
         if isinstance(item, Leaf) and item.value == PUBLISHED:
             starts += [fill_start(branch, {}) for branch in (space.branches if space else ())]
         elif isinstance(item, Table):
-            start = _read_start(item, space, report) if space else _check_start(item, report)
+            if space is None:
+                _check_start(item, report)
+                continue
+            start = _read_start(item, space, report)
             if start is not None:
                 starts.append(start)
         else:

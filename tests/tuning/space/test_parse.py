@@ -173,13 +173,15 @@ start_from: [publishd]
         (
             "optim: {leaning_rate: 1}",
             9,
-            "unknown parameter 'leaning_rate' of 'optim'; known: batch, lr, name, nesterov, schedule, sgd_momentum, step_at, step_factor, warmup, weight_decay",
+            "unknown parameter 'leaning_rate' of 'optim'; known: batch, lr, name, nesterov, schedule, sgd_momentum, "
+            "step_at, step_factor, warmup, weight_decay",
         ),
         ("optim: 3", 1, "'optim' is a mapping of its parameters"),
         (
             "temperature: {log: [0.1, 1], int: [1, 2]}",
             14,
-            "'temperature' takes a value or one word of uniform, log, int, near_one, choice, simplex with its list, as {log: [0.01, 0.3]}",
+            "'temperature' takes a value or one word of uniform, log, int, near_one, choice, simplex with its list, "
+            "as {log: [0.01, 0.3]}",
         ),
     ],
 )

@@ -96,6 +96,8 @@ def test_a_config_is_what_the_file_says(bound: Bound) -> None:
     assert (config.augment.strength, config.encoder.width, config.encoder.dim) == (0.5, 8, 512)
     assert (config.optim.lr, config.optim.batch, config.optim.nesterov) == (0.02, 64, True)
     assert config.streams.use == ("joint", "motion", "bone")
+    fuse = next(slot for slot in space.branch("skeletonbyol").slots if slot.label == "streams.fuse")
+    assert fuse.domain.describe() == "simplex [joint, motion, bone]"  # in the order of `use`, not as written
     assert config.streams.fuse == pytest.approx((0.5, 0.25, 0.25))
 
 
@@ -175,9 +177,15 @@ def test_sets_of_streams_are_drawn_by_index() -> None:
 def test_starts_fill_in_published_values_else_the_middle() -> None:
     text = HEAD + (
         "search:\n"
-        "  method: {one_of: {skeletonclr: {temperature: {log: [0.1, 0.4]}}, skeletonbyol: {momentum: {near_one: [0.9, 0.999]}}}}\n"
+        "  method:\n"
+        "    one_of:\n"
+        "      skeletonclr: {temperature: {log: [0.1, 0.4]}}\n"
+        "      skeletonbyol: {momentum: {near_one: [0.9, 0.999]}}\n"
         "  optim: {lr: {log: [0.01, 0.3]}}\n"
-        "start_from: [{method: {skeletonbyol: {momentum: 0.99}}}, published, {method: skeletonclr, optim: {lr: 0.02}}]\n"
+        "start_from:\n"
+        "  - {method: {skeletonbyol: {momentum: 0.99}}}\n"
+        "  - published\n"
+        "  - {method: skeletonclr, optim: {lr: 0.02}}\n"
     )
     _, space = check_text(text)
     first, clr, byol, last = (space.resolve(draws) for draws in space.start_draws())
