@@ -3,7 +3,9 @@
 Objective   InfoNCE against a momentum encoder's queue: He et al. (MoCo), arXiv:1911.05722, equations 1-2; for skeletons
             Li et al. (CrosSCLR), arXiv:2104.14087, section 3.1 (SkeletonCLR), and its public code.
 Departures  The key encoder starts as a copy of the query encoder (``init_sync``; the public code draws it anew);
-            any batch size fits the queue.
+            any batch size fits the queue. ``projector_norm`` (off, as published) puts a batch norm into the
+            projector: without it a short run at a high rate sends all clips in one direction while the queue still
+            holds random ones, and seldom comes back.
 Shapes      N clips, C channels, T frames, V joints, M persons, D projection width.
 """
 
@@ -36,6 +38,7 @@ class SkeletonCLRConfig:
     queue: int = tunable(32768, choice=(256, 1024, 4096, 16384, 32768), doc="K, number of negatives remembered")
     hidden: int = tunable(256, choice=(128, 256, 512), doc="hidden width of the projector")
     projection: int = tunable(128, choice=(64, 128, 256), doc="D, width of the compared vectors")
+    projector_norm: bool = tunable(False, doc="batch norm inside the projector (published: false; SkeleMixCLR: true)")
     init_sync: bool = tunable(True, doc="key encoder starts equal to the query encoder (the public code: false)")
     ema_buffers: str = tunable("own", choice=("own", "copy"), doc="key encoder's running statistics")
 
@@ -67,7 +70,7 @@ class SkeletonCLR(Method):
 
     def __init__(self, config: SkeletonCLRConfig, encoder: Encoder) -> None:
         super().__init__(config, encoder)
-        self.projector = mlp(encoder.dim, config.hidden, config.projection)
+        self.projector = mlp(encoder.dim, config.hidden, config.projection, batch_norm=config.projector_norm)
         self.projector.apply(normal_init)
         self.slow_encoder = Ema(
             encoder,
@@ -77,7 +80,11 @@ class SkeletonCLR(Method):
             fresh_init=not config.init_sync,
         )
         self.slow_projector = Ema(
-            self.projector, config.momentum, schedule=config.momentum_schedule, fresh_init=not config.init_sync
+            self.projector,
+            config.momentum,
+            schedule=config.momentum_schedule,
+            buffers=config.ema_buffers,
+            fresh_init=not config.init_sync,
         )
         self.queue = MemoryQueue(config.queue, config.projection)
 
@@ -88,7 +95,8 @@ class SkeletonCLR(Method):
         self.slow_encoder.update(self.encoder, progress)
         self.slow_projector.update(self.projector, progress)
         key = self.slow_projector(self.slow_encoder(views["b"], views.present))  # (N, D), no gradient
+        key = F.normalize(key, dim=1)
         # A copy of the queue: the rows written below would otherwise change under the backward pass.
         loss = info_nce(query, key, self.queue.keys.clone(), self.config.temperature)
-        self.queue.enqueue(F.normalize(key, dim=1))
+        self.queue.enqueue(key)
         return StepOutput(loss, {"projection_spread": feature_spread(query)})

@@ -31,6 +31,7 @@ from tuning.unsaved import Unsaved
 
 SCORE, MODE, TIME = "top1", "max", "epoch"
 _STUDY = "skeltune"
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # the journal tells the story
 
 TaskMaker = Callable[[TrialState], dict[str, Any]]
 

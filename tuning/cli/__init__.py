@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 from methods.errors import InputError
-from tuning.cli import check, data, evaluate, explain, leaderboard, methods, new, sample, search, status, train
+from tuning.cli import check, data, evaluate, explain, leaderboard, methods, new, report, sample, search, status, train
 
 app = typer.Typer(
     name="skeltune",
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-for verb in (search, check, explain, sample, new, methods, status, leaderboard, train, evaluate):
+for verb in (search, check, explain, sample, new, methods, status, leaderboard, report, train, evaluate):
     app.command(verb.__name__.rpartition(".")[2], epilog=verb.EXAMPLE)(verb.run)
 app.add_typer(data.app, name="data")
 
