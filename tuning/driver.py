@@ -152,7 +152,7 @@ def run_search(
         raise InputError(f"engine '{engine}' is not one of {', '.join(ENGINES)} in this version")
     plan = plan_search(Path(space_file), Path(runs))
     for note in plan.notes:
-        say(note)
+        say(f"note: {note}")
     with open_run(plan) as journal, _ray(address) as cluster:
         slots = find_slots(plan.spec.budget, cluster)
         return _Search(plan, journal, slots, engine, say).run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from methods.training.config import TrialConfig
 from methods.training.seeds import derive_seed
+from tuning.config.schema import SearchSpec
 from tuning.engine.finalists import Score, rank_finalists, ranking
 from tuning.engine.journal import Journal, TrialState
 from tuning.provenance import surroundings
@@ -142,7 +144,7 @@ def _export(
     config = plan.space.resolve(winner.draws)
     told = _provenance(plan, journal, slots, winner, scores, tests)
     path = plan.folder / BEST_FILE
-    write_text(path, _story(plan, path, scores, tests) + dump(plan.spec, config, told))
+    write_text(path, _story(plan, path, scores, tests) + dump(portable(plan), config, told))
     weights = plan.folder / "finish" / "retrain-0" / CHECKPOINT
     if weights.is_file():
         os.replace(weights, plan.folder / WEIGHTS_FILE)
@@ -157,6 +159,14 @@ def _export(
     say(f"best configuration: {path}")
     say(f"retrain it with: skeltune train {path}")
     return path
+
+
+def portable(plan: Plan) -> SearchSpec:
+    """The spec with a dataset path that still leads there from the run folder: absolute if it lay beside the file."""
+    data = plan.spec.data
+    if Path(plan.source.path) != (Path(plan.spec.origin) / data.set).resolve():
+        return plan.spec
+    return dataclasses.replace(plan.spec, data=data.model_copy(update={"set": plan.source.path}))
 
 
 def _story(plan: Plan, path: Path, scores: Sequence[Score], tests: Sequence[Mapping[str, Any]]) -> str:

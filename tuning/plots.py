@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,18 +13,23 @@ from typing import Any
 from methods.errors import InputError
 from tuning.engine.journal import CULLED, TOP, JournalState, TrialState
 from tuning.recorder import trial_key
+from tuning.summary import RUNNING, method_of, rerun_scores, unscored_note
 
 ENDINGS = (".svg", ".png")
 # Okabe and Ito's palette without its yellow, which is too light for a thin line; told apart by the colour-blind too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":")
-RUNNING, BROKEN = "running", "broken"
+BROKEN = "broken"
+SPREAD = 0.016  # of the width of the axis: how far trials stand to the sides of a rung, so that ties are seen
 MARKS = {  # how a trial's last probed rung is marked: (marker, filled, words)
     CULLED: ("x", True, "culled"),
     TOP: ("o", True, "reached the top rung"),
     BROKEN: ("v", False, "diverged, collapsed or failed later"),
     RUNNING: ("o", False, "running or to continue"),
 }
+
+
+Look = tuple[str, Any]  # colour and dashes
 
 
 def plot_search(
@@ -37,8 +43,9 @@ def plot_search(
 ) -> None:
     """Draw rung survival: a thin line for each trial from rung to rung (epochs), height its validation top-1.
 
-    ``winner`` is drawn bold. SVG or PNG by the ending of ``path``; the same journal gives the same bytes with the same
-    matplotlib. Raises ``InputError`` for another ending, for a folder that is not there, and without matplotlib.
+    ``winner`` is drawn bold. Trials stand a little to the sides of a rung, so that equal ones are seen. SVG or PNG by
+    the ending of ``path``; the same journal gives the same bytes with the same matplotlib. Raises ``InputError`` for
+    another ending, for a folder that is not there, and without matplotlib.
     """
     ending = path.suffix.lower()
     if ending not in ENDINGS:
@@ -74,29 +81,29 @@ def _figure(
 ) -> Any:
     figure = make(figsize=(9, 5.4), layout="constrained")
     axes = figure.add_subplot()
-    methods = sorted({_method(t) for t in state.trials.values()})
+    methods = sorted({method_of(t) for t in state.trials.values()})
     looks = {m: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, m in enumerate(methods)}
     drawn = [t for t in state.trials.values() if _points(t, rungs)]
-    for trial in drawn:
-        if trial.trial != winner:
-            _line(axes, trial, rungs, looks[_method(trial)])
     best = next((t for t in drawn if t.trial == winner), None)
-    if best is not None:
-        _line(axes, best, rungs, looks[_method(best)], bold=True)
     _axes(axes, rungs)
+    for number, trial in enumerate(drawn):
+        aside = SPREAD * (2 * number / max(1, len(drawn) - 1) - 1) if trial is not best else 0.0
+        _line(axes, trial, rungs, looks[method_of(trial)], aside, bold=trial is best)
     words = f"{len(state.trials)} {'trial' if len(state.trials) == 1 else 'trials'}"
-    words += f", rungs at {', '.join(map(str, rungs))} epochs" + (f", eta {eta}" if eta and len(rungs) > 1 else "")
-    figure.suptitle(f"{name}: rung survival", fontsize=14, fontweight="bold")
-    axes.set_title(words, fontsize=10, color="#444444")
+    words += f", rungs at {_epochs(', '.join(map(str, rungs)))}" + (f", eta {eta}" if eta and len(rungs) > 1 else "")
+    axes.set_title(f"{name}: rung survival", fontsize=14, fontweight="bold", loc="left", pad=24)
+    axes.text(0, 1.025, words, fontsize=10, color="#444444", transform=axes.transAxes)
     if drawn:
-        entries = _legend(drawn, looks, best, rungs)
+        entries = _legend(drawn, looks, best, rungs, rerun_scores(state))
         figure.legend(handles=entries, loc="outside right upper", fontsize=9, frameon=False)
     else:
         axes.set_ylim(0, 100)
         axes.text(0.5, 0.5, "no trial has been scored yet", ha="center", transform=axes.transAxes, fontsize=12)
     note = unscored_note(state)
-    if note:
-        figure.supxlabel(f"not drawn: {note}", fontsize=9, color="#444444", x=0.02, ha="left")
+    notes = ["trials at a rung stand side by side, so that equal ones show"] if drawn else []
+    notes += [f"not drawn: {note}"] if note else []
+    if notes:
+        figure.supxlabel("; ".join(notes), fontsize=9, color="#444444", x=0.02, ha="left")
     return figure
 
 
@@ -119,35 +126,51 @@ def _axes(axes: Any, rungs: Sequence[int]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _line(axes: Any, trial: TrialState, rungs: Sequence[int], look: tuple[str, str], bold: bool = False) -> None:
+def _line(axes: Any, trial: TrialState, rungs: Sequence[int], look: Look, aside: float, bold: bool = False) -> None:
     points = _points(trial, rungs)
     colour, dashes = look
-    x, y = [p[0] for p in points], [p[1] for p in points]
-    alpha, width = (1.0, 3.0) if bold else (0.45, 1.0)
-    axes.plot(x, y, color=colour, linestyle=dashes, linewidth=width, alpha=alpha, zorder=4 if bold else 2)
+    x = [_aside(axes, epoch, aside) for epoch, _ in points]
+    y = [value for _, value in points]
+    line, end = (4, 5) if bold else (2, 3)  # the winner above all others
+    axes.plot(x, y, color=colour, linestyle=dashes, linewidth=3 if bold else 1, alpha=1 if bold else 0.45, zorder=line)
+    axes.plot(x[:-1], y[:-1], ".", color=colour, markersize=8 if bold else 4, alpha=1 if bold else 0.6, zorder=line)
     marker, filled, _ = MARKS[fate(trial)]
     axes.plot(
         x[-1:],
         y[-1:],
-        linestyle="",
-        marker=marker,
+        marker,
         color=colour,
         markerfacecolor=colour if filled else "white",
-        markersize=9 if bold else 5,
-        alpha=1.0 if bold else 0.75,
-        zorder=5 if bold else 3,
+        markersize=9 if bold else 6,
+        alpha=1 if bold else 0.8,
+        zorder=end,
     )
 
 
+def _aside(axes: Any, epoch: int, share: float) -> float:
+    """``epoch`` moved by ``share`` of the width of the axis."""
+    low, high = axes.get_xlim()
+    if axes.get_xscale() == "log":
+        return float(epoch * (high / low) ** share)
+    return float(epoch + share * (high - low))
+
+
 def _legend(
-    drawn: Sequence[TrialState], looks: Mapping[str, tuple[str, str]], best: TrialState | None, rungs: Sequence[int]
+    drawn: Sequence[TrialState],
+    looks: Mapping[str, Look],
+    best: TrialState | None,
+    rungs: Sequence[int],
+    reruns: Mapping[int, Sequence[float]],
 ) -> list[Any]:
     """Methods with the number of their drawn trials, then the marks in use, then the winner."""
     from matplotlib.lines import Line2D
 
-    counts = Counter(_method(t) for t in drawn)
+    def entry(label: str, **look: Any) -> Any:
+        return Line2D([], [], label=label, **look)
+
+    counts = Counter(method_of(t) for t in drawn)
     entries = [
-        Line2D([], [], color=colour, linestyle=dashes, linewidth=2, label=f"{method} ({counts[method]})")
+        entry(f"{method} ({counts[method]})", color=colour, linestyle=dashes, linewidth=2)
         for method, (colour, dashes) in looks.items()
         if counts[method]
     ]
@@ -155,15 +178,26 @@ def _legend(
     for kind, (marker, filled, words) in MARKS.items():
         if fates[kind]:
             face = "#444444" if filled else "white"
-            entries.append(
-                Line2D([], [], color="#444444", linestyle="", marker=marker, markerfacecolor=face, label=words)
-            )
+            entries.append(entry(words, color="#444444", linestyle="", marker=marker, markerfacecolor=face))
     if best is not None:
-        colour, dashes = looks[_method(best)]
-        epoch, value = _points(best, rungs)[-1]
-        label = f"winner {trial_key(best.trial)}\n({value:.1f} % at {epoch} epochs)"
-        entries.append(Line2D([], [], color=colour, linestyle=dashes, linewidth=3, marker="o", label=label))
+        colour, dashes = looks[method_of(best)]
+        words = _winner_words(best, rungs, reruns.get(best.trial, ()))
+        entries.append(entry(words, color=colour, linestyle=dashes, linewidth=3, marker="o"))
     return entries
+
+
+def _winner_words(best: TrialState, rungs: Sequence[int], again: Sequence[float]) -> str:
+    """The winner's score in the search; where new seeds decided, theirs too, for its line need not be the highest."""
+    epoch, value = _points(best, rungs)[-1]
+    words = f"winner {trial_key(best.trial)}\n{value:.1f} % at {_epochs(str(epoch))}"
+    if again:
+        mean = 100 * statistics.fmean(again)
+        words += f"\nchosen by re-runs:\n{mean:.1f} % over {len(again)} new {'seed' if len(again) == 1 else 'seeds'}"
+    return words
+
+
+def _epochs(count: str) -> str:
+    return f"{count} {'epoch' if count == '1' else 'epochs'}"
 
 
 def _points(trial: TrialState, rungs: Sequence[int]) -> list[tuple[int, float]]:
@@ -172,22 +206,8 @@ def _points(trial: TrialState, rungs: Sequence[int]) -> list[tuple[int, float]]:
     return [(r.epoch, 100 * r.top1) for r in reports if r is not None and r.top1 is not None]
 
 
-def _method(trial: TrialState) -> str:
-    return str(trial.draws.get("method", "unknown"))
-
-
 def fate(trial: TrialState) -> str:
     """One of :data:`MARKS`: how it goes with a trial."""
     if trial.ended is None:
         return RUNNING
     return trial.ended if trial.ended in (CULLED, TOP) else BROKEN
-
-
-def unscored_note(state: JournalState) -> str:
-    """`3 trials without a score (2 diverged, 1 running)`, or nothing: a figure shall not pass over them."""
-    silent = Counter(t.ended or RUNNING for t in state.trials.values() if t.last_rung is None)
-    if not silent:
-        return ""
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(silent.items()))
-    total = sum(silent.values())
-    return f"{total} {'trial' if total == 1 else 'trials'} without a score ({kinds})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +12,13 @@ from methods.errors import InputError
 from tuning.driver import BEST_FILE
 from tuning.engine.journal import JournalState, TrialState
 from tuning.finish import percent
-from tuning.plots import unscored_note
+from tuning.recorder import trial_key
 from tuning.report import RunFolder, leaderboard_lines, leaderboard_rows, status_line
 from tuning.space import load_search
 
 SHOWN = 10
-_RERUN = re.compile(r"rerun-(t\d+)-\d+")  # the names that tuning/finish.py gives its jobs
+RUNNING = "running"
+_RERUN = re.compile(r"rerun-t(\d+)-(\d+)")  # the names that tuning/finish.py gives its jobs
 _RETRAIN = re.compile(r"retrain-\d+")
 
 
@@ -72,7 +74,28 @@ def method_rows(state: JournalState, rungs: Sequence[int]) -> list[dict[str, Any
 
 
 def method_of(trial: TrialState) -> str:
+    """The method that a trial drew."""
     return str(trial.draws.get("method", "unknown"))
+
+
+def rerun_scores(state: JournalState) -> dict[int, list[float]]:
+    """Finalist -> validation top-1 of its re-runs with new seeds, by the number of the seed."""
+    found: dict[int, list[tuple[int, float]]] = {}
+    for name, result in state.jobs.items():
+        match = _RERUN.fullmatch(name)
+        if match and "top1" in result:
+            found.setdefault(int(match[1]), []).append((int(match[2]), float(result["top1"])))
+    return {trial: [value for _, value in sorted(runs)] for trial, runs in sorted(found.items())}
+
+
+def unscored_note(state: JournalState) -> str:
+    """`3 trials without a score (2 diverged, 1 running)`, or nothing: no table or figure shall pass over them."""
+    silent = Counter(t.ended or RUNNING for t in state.trials.values() if t.last_rung is None)
+    if not silent:
+        return ""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(silent.items()))
+    total = sum(silent.values())
+    return f"{total} {'trial' if total == 1 else 'trials'} without a score ({kinds})"
 
 
 def method_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -90,27 +113,20 @@ def finish_lines(run: RunFolder) -> list[str]:
     Test scores are shown once the export is there, never from a finish half done.
     """
     jobs, best = run.state.jobs, run.path / BEST_FILE
-    reruns: dict[str, list[float]] = {}
-    tests: list[float] = []
-    failed: list[str] = []
-    for name, result in sorted(jobs.items()):
-        again = _RERUN.fullmatch(name)
-        if "top1" not in result:
-            failed.append(f"  {name} gave no score: {result.get('detail') or result.get('ended') or 'failed'}")
-        elif again:
-            reruns.setdefault(again[1], []).append(float(result["top1"]))
-        elif _RETRAIN.fullmatch(name):
-            tests.append(float(result["top1"]))
     lines = ["finish" if jobs else "finish: nothing yet"]
-    for key, values in sorted(reruns.items(), key=lambda item: -statistics.fmean(item[1])):
-        lines.append(
-            f"  {key}  validation, {len(values)} new {'seed' if len(values) == 1 else 'seeds'}: {percent(values)}"
-        )
-    lines += failed
+    for trial, values in sorted(
+        rerun_scores(run.state).items(), key=lambda item: (-statistics.fmean(item[1]), item[0])
+    ):
+        seeds = f"{len(values)} new {'seed' if len(values) == 1 else 'seeds'}"
+        lines.append(f"  {trial_key(trial)}  validation, {seeds}: {percent(values)}")
+    for name, result in sorted(jobs.items()):
+        if "top1" not in result:
+            lines.append(f"  {name} gave no score: {result.get('detail') or result.get('ended') or 'failed'}")
+    tests = [float(r["top1"]) for name, r in sorted(jobs.items()) if _RETRAIN.fullmatch(name) and "top1" in r]
     if not best.is_file():
         return [*lines, "best configuration: not yet; `skeltune search` with the same space goes on"]
     winner = winner_of(run)
     if tests:
-        who = f"t{winner:04d}" if winner is not None else "the winner"
+        who = trial_key(winner) if winner is not None else "the winner"
         lines.append(f"  {who} retrained on the whole training split; test, read once: {percent(tests)}")
     return [*lines, f"best configuration: {best}"]

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import typer
+
 from methods.errors import InputError
 from tuning.cli import check, data, evaluate, explain, leaderboard, methods, new, report, sample, search, status, train
 

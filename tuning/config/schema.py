@@ -106,8 +106,13 @@ class ProbeSpec(Section):
     kind: Literal["linear", "knn"] = "linear"
     metric: Literal["top1"] = "top1"
     solver: Literal["lbfgs", "sgd"] = "lbfgs"
-    l2: Annotated[float, Field(ge=0)] = 1e-3
+    l2: Positive = 1e-3
+    sgd_lr: Positive = 3.0
+    sgd_epochs: Count = 100
+    sgd_batch: Count = 128
     knn_k: Count = 20
+    knn_temperature: Positive = 0.1
+    settle: bool = True
 
 
 class AshaSpec(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -25,13 +25,16 @@ def short_value(value: Any) -> str:
     return text.removeprefix("0") if text.startswith("0.") else text
 
 
-def short_draws(draws: Mapping[str, Any], free: Callable[[str], bool] = lambda _: True) -> str:
-    """`temperature=.11 strength=.62`: the last word of each draw's name is enough within one line."""
+def short_draws(draws: Mapping[str, Any]) -> str:
+    """`temperature=.11 momentum=.9635 strength=.62`: the last word of a draw's name is enough within one line."""
     parts = []
     for name, value in draws.items():
-        if name == "method" or not free(name):
+        if name == "method":
             continue
         words = name.split("/")
+        if words[-1] == "gap":  # near_one draws 1 - m; people think in m
+            parts.append(f"{words[-2]}={f'{1 - value:.4f}'.removeprefix('0')}")
+            continue
         label = "/".join(words[-2:]) if words[-1].isdigit() else words[-1]
         parts.append(f"{label}={short_value(value)}")
     return " ".join(parts)

@@ -1,0 +1,151 @@
+"""`skeltune report`, from hand-written run folders."""
+
+from __future__ import annotations
+
+import pytest
+
+from tuning.cli import main
+from tuning.engine.journal import Journal, Report
+from tuning.report import read_run
+from tuning.resources import find_space
+from tuning.space import load_search
+from tuning.summary import finish_lines, method_rows, report_lines, winner_of
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "runs" / "quickstart"
+    path.mkdir(parents=True)
+    (path / "space.yaml").write_text(find_space("quickstart").read_text(encoding="utf-8"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def rungs(folder):
+    return load_search(folder / "space.yaml")[0].schedule.rungs()
+
+
+def write(folder, trials, jobs=()):
+    """``trials``: (method, scores by rung, how it ended); ``jobs``: (name, result)."""
+    rungs = load_search(folder / "space.yaml")[0].schedule.rungs()
+    with Journal(folder / "journal.jsonl", {"space": "s", "data": "d", "name": "quickstart"}) as journal:
+        for method, scores, ended in trials:
+            trial = journal.ask({"method": method, "augment/strength": 0.5}, "sampler")
+            for rung, top1 in zip(rungs, scores, strict=False):
+                journal.report(trial, Report(rung, True, top1, 1.0, 2.0))
+            if ended:
+                journal.end(trial, ended, f"{ended} at step 7")
+        for name, result in jobs:
+            journal.job(name, result)
+    return read_run("quickstart", folder.parent)
+
+
+TRIALS = (
+    ("skeletonclr", (0.30, 0.50), "culled"),
+    ("skeletonclr", (0.20,), "culled"),
+    ("skeletonclr", (0.10,), "culled"),
+    ("skeletonbyol", (), "diverged"),
+    ("skeletonbyol", (), None),
+)
+
+
+def export(folder, winner="t0000"):
+    text = (folder / "space.yaml").read_text(encoding="utf-8")
+    (folder / "best.yaml").write_text(f"{text}\nprovenance: {{search: {{winner: {winner}}}}}\n", encoding="utf-8")
+
+
+def test_methods_by_rung(folder, rungs):
+    rows = method_rows(write(folder, TRIALS).state, rungs)
+    assert len(rows) == 2 * len(rungs)
+    by = {(r["method"], r["rung"]): r for r in rows}
+    first = by["skeletonclr", rungs[0]]
+    assert (first["n"], first["best"], first["median"]) == (3, 0.30, 0.20)
+    second = by["skeletonclr", rungs[1]]
+    assert (second["n"], second["best"], second["median"]) == (1, 0.50, 0.50)
+    assert by["skeletonbyol", rungs[0]] == {
+        "method": "skeletonbyol", "rung": rungs[0], "n": 0, "best": None, "median": None,
+    }  # fmt: skip
+
+
+def test_page_before_the_finish(folder):
+    lines = report_lines(write(folder, TRIALS))
+    text = "\n".join(lines)
+    assert lines[0].startswith("quickstart: 4 of 10 trials ended (3 culled, 1 diverged)")
+    assert "not listed: 2 trials without a score (1 diverged, 1 running)" in text
+    assert "t0000" in text
+    assert "t0003" not in text
+    assert "finish: nothing yet" in lines
+    assert "not yet" in lines[-1]
+
+
+def test_finish_half_done_shows_no_test_score(folder):
+    jobs = [("rerun-t0000-0", {"top1": 0.5, "loss": 1.0}), ("retrain-0", {"top1": 0.613, "loss": 1.0})]
+    text = "\n".join(finish_lines(write(folder, TRIALS, jobs)))
+    assert "t0000  validation, 1 new seed: 50.0" in text
+    assert "61.3" not in text
+
+
+def test_finish_done(folder):
+    jobs = [
+        ("rerun-t0001-0", {"top1": 0.6, "loss": 1.0}),
+        ("rerun-t0001-1", {"ended": "diverged", "detail": "diverged at step 3"}),
+        ("rerun-t0000-1", {"top1": 0.72, "loss": 1.0}),
+        ("rerun-t0000-0", {"top1": 0.70, "loss": 1.0}),
+        ("retrain-0", {"top1": 0.64, "loss": 1.0}),
+        ("retrain-1", {"top1": 0.66, "loss": 1.0}),
+    ]
+    run = write(folder, TRIALS, jobs)
+    export(folder)
+    assert winner_of(run) == 0
+    lines = finish_lines(run)
+    assert lines[1] == "  t0000  validation, 2 new seeds: 71.0 ± 1.4 (70.0, 72.0)"
+    assert lines[2] == "  t0001  validation, 1 new seed: 60.0"
+    assert lines[3] == "  rerun-t0001-1 gave no score: diverged at step 3"
+    assert lines[4].endswith("test, read once: 65.0 ± 1.4 (64.0, 66.0)")
+    assert lines[5] == f"best configuration: {folder / 'best.yaml'}"
+
+
+@pytest.mark.parametrize("winner", ["t0099", "nonsense", "[1]"])
+def test_a_best_file_that_does_not_name_a_trial(folder, winner):
+    run = write(folder, TRIALS)
+    assert winner_of(run) is None
+    export(folder, winner)
+    assert winner_of(run) is None
+    (folder / "best.yaml").write_text("format: [", encoding="utf-8")
+    assert winner_of(run) is None
+
+
+def test_empty_run(folder):
+    lines = report_lines(write(folder, ()))
+    assert "no trial has been scored yet" in lines
+    assert not any("by rung" in line for line in lines)
+
+
+def test_long_leaderboards_are_cut(folder):
+    lines = report_lines(write(folder, [("skeletonclr", (0.01 * i,), "culled") for i in range(13)]))
+    assert "leaderboard (the first 10 of 13)" in lines
+    assert sum(line.startswith("t00") for line in lines) == 10
+
+
+def run_main(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main([str(a) for a in arguments])
+    return ended.value.code
+
+
+def test_the_verb(folder, tmp_path, capsys):
+    write(folder, TRIALS)
+    export(folder)
+    target = tmp_path / "survival.svg"
+    assert run_main("report", "quickstart", "--runs", folder.parent, "--plot", target) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == f"figure: {target}"
+    assert b"<svg" in target.read_bytes()
+
+
+def test_the_verb_says_what_is_wrong(folder, tmp_path, capsys):
+    write(folder, TRIALS)
+    assert run_main("report", "quickstart", "--runs", folder.parent, "--plot", tmp_path / "x.pdf") == 2
+    assert "ends in .svg or .png" in capsys.readouterr().err
+    assert run_main("report", "quickstrat", "--runs", folder.parent) == 2
+    assert "did you mean 'quickstart'" in capsys.readouterr().err
