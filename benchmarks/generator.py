@@ -3,20 +3,25 @@
 Both see the same tensors (T frames, resized) of the same clips and are tested on unseen subjects (xsub) and an unseen
 camera (xview). The generator is tuned by this table only: 1-NN 0.35 to 0.6, ST-GCN at least 0.8 and clearly under 1.
 
-    python benchmarks/generator.py                      # the embedded default; some minutes on one thread
-    python benchmarks/generator.py --epochs 10 --only xsub
+    python -m benchmarks.generator                      # the embedded default; some minutes on one thread
+    python -m benchmarks.generator --epochs 10 --only xsub --json generator.json
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks import timing
 from methods.data.layouts import NTU25
 from methods.data.preprocess import apply_steps, parse_steps
 from methods.data.synthetic import QUICKSTART, SyntheticClip, generate_clips, held_out_subjects
@@ -24,6 +29,7 @@ from methods.nn.encoder import EncoderConfig
 from methods.nn.stgcn import STGCN
 
 Result = tuple[float, float, Tensor]
+Row = dict[str, Any]
 INPUTS = {
     "centre": ("trim", "centre", "resize"),  # the default of the project
     "centre_first": ("trim", "centre_first", "resize"),
@@ -101,36 +107,61 @@ def split_masks(clips: list[SyntheticClip]) -> dict[str, NDArray[np.bool_]]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Difficulty of the embedded default: 1-NN against ST-GCN.")
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.generator", description="Difficulty of the embedded default: 1-NN against ST-GCN."
+    )
+    parser.add_argument("--json", type=Path, help="also write everything measured to this file")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", choices=("xsub", "xview"))
-    args = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def measure(split: str, inputs: dict[str, Tensor], y: Tensor, train: Tensor, args: argparse.Namespace) -> list[Row]:
+    """Print and return the rows of one split: each input's nearest neighbour, then ST-GCN with each seed."""
+    print(f"{split}: {int(train.sum())} train, {int((~train).sum())} test, {int(y.max()) + 1} classes")
+    rows: list[Row] = []
+    for name, x in inputs.items():
+        rows.append({"split": split, "model": "1-NN", "input": name, "top1": nearest(x, y, train)})
+        print(f"  1-NN, {name:<20} {rows[-1]['top1']:.3f}", flush=True)
+    for seed in range(args.seeds):
+        began = time.perf_counter()
+        top1, fit, guess = supervised(inputs["centre"], y, train, width=args.width, epochs=args.epochs, seed=seed)
+        took = time.perf_counter() - began
+        wrong = confusions(y[~train], guess, QUICKSTART.actions)
+        rows.append(
+            {"split": split, "model": "ST-GCN", "input": "centre", "seed": seed, "top1": top1, "train_top1": fit,
+             "seconds": took, "confusions": wrong}
+        )  # fmt: skip
+        print(
+            f"  ST-GCN, centre, seed {seed}      {top1:.3f}   (train {fit:.3f}, {took:.0f} s)\n    {wrong}", flush=True
+        )
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    args = parse(given)
     torch.set_num_threads(args.threads)
     began = time.perf_counter()
     clips = list(generate_clips(QUICKSTART))
     print(f"{len(clips)} clips in {time.perf_counter() - began:.1f} s; torch {torch.__version__}; {args}")
     y = torch.tensor([c.label for c in clips])
     inputs = {name: prepare(clips, steps, args.frames) for name, steps in INPUTS.items()}
+    rows: list[Row] = []
     for split, mask in split_masks(clips).items():
-        train = torch.from_numpy(mask)
         if args.only in (None, split):
-            print(f"{split}: {int(train.sum())} train, {int((~train).sum())} test, {int(y.max()) + 1} classes")
-            for name, x in inputs.items():
-                print(f"  1-NN, {name:<20} {nearest(x, y, train):.3f}", flush=True)
-            for seed in range(args.seeds):
-                began = time.perf_counter()
-                top1, fit, guess = supervised(
-                    inputs["centre"], y, train, width=args.width, epochs=args.epochs, seed=seed
-                )
-                took = time.perf_counter() - began
-                print(f"  ST-GCN, centre, seed {seed}      {top1:.3f}   (train {fit:.3f}, {took:.0f} s)")
-                print(f"    {confusions(y[~train], guess, QUICKSTART.actions)}", flush=True)
+            rows += measure(split, inputs, y, torch.from_numpy(mask), args)
+    if args.json:
+        settings = {key: value for key, value in vars(args).items() if key != "json"}
+        told = timing.report("generator", "benchmarks.generator", given, settings, torch.device("cpu"), rows)
+        timing.write_json(args.json, told)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

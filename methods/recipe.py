@@ -5,6 +5,7 @@ A search space that is silent on one of these gets the *method's* published valu
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from methods.augment.policy import AugmentConfig
@@ -29,9 +30,12 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         require(self.name in ("sgd", "adam"), f"optim.name must be sgd or adam, got {self.name!r}")
-        require(self.lr > 0, f"optim.lr must be positive, got {self.lr}")
+        require(0 < self.lr < math.inf, f"optim.lr must be positive and finite, got {self.lr}")
         require(self.batch >= 2, f"optim.batch must be at least 2 (batch norm needs two clips), got {self.batch}")
-        require(self.weight_decay >= 0, f"optim.weight_decay must not be negative, got {self.weight_decay}")
+        require(
+            0 <= self.weight_decay < math.inf,
+            f"optim.weight_decay must be finite, not negative, got {self.weight_decay}",
+        )
         require(0 <= self.sgd_momentum < 1, f"optim.sgd_momentum must lie in [0, 1), got {self.sgd_momentum}")
         require(
             self.schedule in ("constant", "step", "cosine"),

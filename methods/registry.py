@@ -41,10 +41,9 @@ def register(name: str, *, config: type[Any], recipe: Recipe | None = None) -> C
 
     def keep(cls: _M) -> _M:
         known = _entries.get(name)
-        if known is not None and known.cls.__module__ != cls.__module__:
-            raise InputError(
-                f"two methods are called '{name}': {known.cls.__module__} and {cls.__module__}; rename one of them"
-            )
+        taken = known.cls.__module__ if known is not None else BUILT_IN.get(name, cls.__module__)
+        if taken != cls.__module__:
+            raise InputError(f"two methods are called '{name}': {taken} and {cls.__module__}; rename one of them")
         module_doc = (importlib.import_module(cls.__module__).__doc__ or "").strip()
         summary = module_doc.splitlines()[0] if module_doc else ""
         _entries[name] = MethodEntry(name, cls, config, recipe or Recipe(), summary)
@@ -75,7 +74,12 @@ def get_method(name: str) -> MethodEntry:
         module = BUILT_IN.get(name) or _strangers().get(name)
         if module is None:
             raise InputError(f"unknown method '{name}'{did_you_mean(name, list_methods())}")
-        importlib.import_module(module)
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            if name in BUILT_IN:
+                raise
+            raise InputError(f"method '{name}' cannot be imported from {module}: {error}") from error
     if name not in _entries:
         raise InputError(f"module {module} does not register a method called '{name}'")
     return _entries[name]

@@ -77,7 +77,9 @@ def test_the_reader_of_imports_reads() -> None:
     assert "methods.nn.ema" in ours("methods.skeletonclr")
     assert "methods.data.layouts" not in ours("methods.nn.graph")  # under TYPE_CHECKING
     assert any(i.target == "ray" and i.late for i in imports("tuning.driver"))
-    source = "def f():\n    from . import b\nif TYPE_CHECKING:\n    import x\nelse:\n    import y\ntry:\n    import z\nexcept E: pass"
+    source = (
+        "def f():\n    from . import b\nif TYPE_CHECKING:\n    import x\nelse:\n    import y\nwith a:\n    import z\n"
+    )
     found = [(n.lineno, late) for n, late in imports_in(ast.parse(source))]
     assert found == [(2, True), (6, False), (8, False)]
 
@@ -147,7 +149,8 @@ RAY = {"tuning.driver", "tuning.fit", "tuning.trial", "tuning.stock", "tuning.jo
 OPTUNA = {"tuning.stock"}  # and the model of the search in tuning.engine, where it will stand
 SEES_NOTHING_OF = [  # (room, what it must not import, late imports too)
     ("tuning.config", {"ray", "optuna", "torch"}), ("tuning.space", {"ray", "optuna", "torch"}),
-    ("tuning.engine", {"ray", "torch"}), ("tuning.observe", {"ray", "optuna"}), ("tuning.cli", {"ray", "optuna", "torch"}),
+    ("tuning.engine", {"ray", "torch"}), ("tuning.observe", {"ray", "optuna"}),
+    ("tuning.cli", {"ray", "optuna", "torch"}),
 ]  # fmt: skip
 UPSTAIRS = [  # (room, what of tuning it may import)
     ("tuning.config", ("tuning.config",)),
@@ -263,7 +266,8 @@ def test_the_driver_loads_ray_only_when_a_search_starts() -> None:
 
 def test_methods_brings_in_nothing_of_tunings() -> None:
     strangers = ("ray", "optuna", "yaml", "pydantic", "scipy", "matplotlib", "typer", "rich", "tuning")
-    assert loaded("import methods, methods.training.pretrain, methods.training.evaluate, methods.data", *strangers) == []
+    code = "import methods, methods.training.pretrain, methods.training.evaluate, methods.data"
+    assert loaded(code, *strangers) == []
     everything = "\n".join(f"import {m}" for m in MODULES if below(m, "methods"))
     assert loaded(everything, *strangers, "methods.skeletonclr") == ["methods.skeletonclr"]
 

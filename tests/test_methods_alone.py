@@ -14,20 +14,24 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = '''
 import sys
 
-class Nothing:
-    """Finds none of the packages that such a machine has not."""
+class Bare:
+    """Finds what such a machine has, and nothing else: neither by import nor by a look whether it is there."""
 
     asked = set()
+
+    def __init__(self, finders):
+        self.finders = finders
 
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
         if top not in ALLOWED and not top.startswith("_sysconfigdata"):  # a part of the standard library, unlisted
             self.asked.add(top)
-            raise ModuleNotFoundError(f"No module named {top!r} on this machine", name=name)
-        return None
+            return None
+        found = (finder.find_spec(name, path, target) for finder in self.finders)
+        return next((spec for spec in found if spec is not None), None)
 
 ALLOWED = set(sys.argv[2].split(","))
-sys.meta_path.insert(0, Nothing())
+sys.meta_path[:] = [Bare(list(sys.meta_path))]
 strange = {n.partition(".")[0] for n in sys.modules} - ALLOWED
 for name in [n for n in sys.modules if n.partition(".")[0] in strange and not n.startswith("__")]:
     del sys.modules[name]
@@ -76,7 +80,7 @@ for name in list_methods():
     _, model = checkpoint.load_model(checkpoint.read(folder / "x.pt"))
     results = [evaluate.validate(model, run.store, split, ProbeConfig(kind=kind)) for kind in ("linear", "knn")]
     found[name] = {"losses": losses, "top1": [r.top1 for r in results], "clips": [len(r.clips) for r in results]}
-found["asked"] = sorted(Nothing.asked)
+found["asked"] = sorted(Bare.asked)
 print(json.dumps(found))
 '''
 

@@ -10,9 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from methods.data import SkeletonDataset, Split, fixed_length, make_split, open_dataset
+from methods.api import clips_of
+from methods.data import SkeletonDataset, Split, make_split, open_dataset
 from methods.errors import InputError
 from methods.training.clips import Clips
 from tuning.config.schema import SearchSpec
@@ -86,15 +85,7 @@ def _opened(path: str) -> SkeletonDataset:
 
 @lru_cache(maxsize=4)
 def _clips(path: str, fingerprint: str, frames: int, steps: tuple[str, ...]) -> Clips:
-    dataset = _opened(path)
-    return Clips(
-        data=fixed_length(dataset, frames, steps),
-        labels=np.asarray(dataset.labels),
-        subjects=np.asarray(dataset.subjects),
-        layout=dataset.layout,
-        num_classes=dataset.num_classes,
-        fingerprint=f"{fingerprint}:t{frames}:{'+'.join(steps)}",
-    )
+    return clips_of(_opened(path), frames, steps)
 
 
 def source_of(spec: SearchSpec) -> DataSource:

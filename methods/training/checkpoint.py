@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from methods.training.config import TrialConfig, from_dict
 from methods.training.pretrain import Run
 
 FORMAT = 1
+KEYS = ("layout", "fingerprint", "index", "seed", "epoch", "step", "low_spread", "optimiser", "extra")
 
 
 def save(path: Path, run: Run, **extra: Any) -> None:
@@ -25,6 +27,7 @@ def save(path: Path, run: Run, **extra: Any) -> None:
         "config": run.config.to_dict(),
         "layout": run.store.clips.layout.to_dict(),
         "fingerprint": run.store.clips.fingerprint,
+        "index": index_digest(run),
         "seed": run.seed,
         "epoch": run.epoch,
         "step": run.step,
@@ -36,12 +39,25 @@ def save(path: Path, run: Run, **extra: Any) -> None:
     write_atomically(path, state)
 
 
+def index_digest(run: Run) -> str:
+    """Which clips a run trains on: epochs and steps of other clips would not add up."""
+    return hashlib.sha256(run.index.cpu().numpy().astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def current_umask() -> int:
+    """What this process takes from the mode of new files; there is no way to read it but to set it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 def write_atomically(path: Path, state: dict[str, Any]) -> None:
     """``torch.save`` under a temporary name beside ``path``, flushed to disk, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as f:
+            os.fchmod(f.fileno(), 0o666 & ~current_umask())  # mkstemp's own mode shuts the rest of the lab out
             torch.save(state, f)
             f.flush()
             os.fsync(f.fileno())
@@ -63,6 +79,9 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise InputError(f"{path}: not a skeltune checkpoint")
     if state.get("format") != FORMAT:
         raise InputError(f"{path}: checkpoint format {state.get('format')!r}, this version reads {FORMAT}")
+    missing = [key for key in KEYS if key not in state]
+    if missing:
+        raise InputError(f"{path}: the checkpoint lacks {', '.join(missing)}")
     return state
 
 
@@ -72,6 +91,8 @@ def restore(state: dict[str, Any], run: Run) -> None:
         raise InputError("the checkpoint holds another configuration")
     if state["fingerprint"] != run.store.clips.fingerprint:
         raise InputError("the checkpoint was made from other data (fingerprints differ)")
+    if state["index"] != index_digest(run):
+        raise InputError("the checkpoint was trained on other clips of this data (another split, or other subjects)")
     run.model.load_state_dict(state["model"])
     run.optimiser.load_state_dict(state["optimiser"])
     run.epoch, run.step, run.low_spread, run.seed = state["epoch"], state["step"], state["low_spread"], state["seed"]

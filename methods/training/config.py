@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,7 +47,8 @@ class StreamsConfig:
             len(value) == len(self.use),
             f"streams.{name} has {len(value)} weights for {len(self.use)} streams ({', '.join(self.use)})",
         )
-        require(min(value) >= 0 and sum(value) > 0, f"streams.{name} must not be negative nor all zero, got {value}")
+        usable = all(math.isfinite(w) and w >= 0 for w in value) and sum(value) > 0
+        require(usable, f"streams.{name} must be finite, not negative and not all zero, got {value}")
 
     def loss_weights(self) -> tuple[float, ...]:
         """S * w_s: what each stream's loss is multiplied by (all ones for ``equal``)."""
@@ -104,7 +106,7 @@ def published(method: str, epochs: int | None = None) -> TrialConfig:
     return TrialConfig(
         method=method,
         params=entry.config(),
-        epochs=epochs or recipe.epochs,
+        epochs=recipe.epochs if epochs is None else epochs,
         frames=recipe.frames,
         encoder=recipe.encoder,
         augment=recipe.augment,
@@ -131,7 +133,9 @@ def from_dict(values: Mapping[str, Any]) -> TrialConfig:
     return built
 
 
-def _build(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
+def _build(cls: type[Any], values: Any, where: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise InputError(f"'{where}' must hold settings, got {values!r}")
     plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return _build_typed(cls, plain, where)
 
@@ -141,7 +145,14 @@ def _build_typed(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
     unknown = [k for k in values if k not in known]
     if unknown:
         raise InputError(*(f"unknown setting '{where}.{k}'{did_you_mean(k, known)}" for k in unknown))
-    return cls(**values)
+    required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise InputError(*(f"setting '{where}.{name}' is missing" for name in missing))
+    try:
+        return cls(**values)
+    except TypeError as error:  # a word where a number belongs; files of ours never hold that
+        raise InputError(f"'{where}' holds a value of the wrong kind: {error}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -51,9 +51,9 @@ def _settle(model: Branches, store: ClipStore, index: Tensor, batch: int) -> Non
         m.reset_running_stats()
         m.momentum = None  # cumulative average
         m.train()
-    for part in index.split(batch):
-        if len(part) > 1:
-            model.embed(store.take(part))
+    # Parts of equal size: the average counts every part alike, so a short last one would weigh too much.
+    for part in torch.tensor_split(index, max(1, -(-len(index) // batch))):
+        model.embed(store.take(part))
     for m in _batch_norms(_encoders(model)):
         m.eval()
 

@@ -5,6 +5,7 @@ All of them take features (N, D) once extracted, never the encoder, so a probe c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -64,7 +65,9 @@ def linear_lbfgs(train: Tensor, labels: Tensor, test: Tensor, classes: int, l2: 
 
     Minimises mean cross-entropy + l2/2 |W|^2 (bias free) by full-batch L-BFGS; a convex problem, so no seed.
     """
-    mean, std = train.mean(0), train.std(0, correction=0).clamp(min=1e-8)
+    mean, std = train.mean(0), train.std(0, correction=0)
+    # A feature that is constant up to rounding says nothing; dividing by its rounding error would make it shout.
+    std = torch.where(std > 1e-5 * mean.abs(), std, 1.0)
     x, y = (train - mean) / std, (test - mean) / std
     weight = torch.zeros(x.shape[1], classes, device=x.device, requires_grad=True)
     bias = torch.zeros(classes, device=x.device, requires_grad=True)
@@ -107,16 +110,20 @@ def linear_sgd(train: Tensor, labels: Tensor, test: Tensor, classes: int, config
     return F.log_softmax((test @ weight + bias).detach(), dim=1)
 
 
-def weighted_knn(train: Tensor, labels: Tensor, test: Tensor, classes: int, k: int, temperature: float) -> Tensor:
+def weighted_knn(
+    train: Tensor, labels: Tensor, test: Tensor, classes: int, k: int, temperature: float, most: float = 0.0
+) -> Tensor:
     """Class scores (n_test, classes): each of the k nearest by cosine votes with exp(cosine / temperature).
 
+    ``most`` is taken from every cosine first (1 keeps votes at or below 1, whatever the temperature); it scales a
+    clip's scores alike.
     Source: Wu et al., arXiv:1805.01978, section 3.4; as in the kNN monitor of CMCS and SkeleMixCLR.
     """
     bank = F.normalize(train, dim=1)
     parts = []
     for queries in F.normalize(test, dim=1).split(1024):  # bounds the similarity matrix
         similarity, index = (queries @ bank.T).topk(min(k, len(bank)), dim=1)
-        votes = (similarity / temperature).exp()
+        votes = ((similarity - most) / temperature).exp()
         parts.append(votes.new_zeros(len(queries), classes).scatter_add_(1, labels[index], votes))
     return torch.cat(parts)
 
@@ -126,10 +133,10 @@ def log_probabilities(
 ) -> Tensor:
     """(n_test, classes) by the probe that ``config`` names."""
     if config.kind == "knn":
-        scores = weighted_knn(train, labels, test, classes, config.knn_k, config.knn_temperature)
-        # One vote of weight exp(-1/temperature) (a cosine of -1) for every class keeps logs finite where none voted.
-        floor = scores + torch.exp(torch.tensor(-1.0 / config.knn_temperature))
-        return torch.log(floor / floor.sum(1, keepdim=True))
+        scores = weighted_knn(train, labels, test, classes, config.knn_k, config.knn_temperature, most=1.0)
+        # One vote of a clip at cosine -1 for every class keeps the logarithm finite where nobody voted.
+        voted = scores + max(math.exp(-2 / config.knn_temperature), 1e-30)
+        return torch.log(voted / voted.sum(1, keepdim=True))
     if config.solver == "sgd":
         return linear_sgd(train, labels, test, classes, config, seed)
     return linear_lbfgs(train, labels, test, classes, config.l2)

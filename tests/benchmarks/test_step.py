@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--batch", "4", "--frames", "12", "--width", "1", "--rounds", "2", "--seconds", "4", "--clips", "1"]
+SMALL = ["--batch", "4", "--frames", "12", "--width", "1", "--rounds", "1", "--seconds", "1", "--clips", "1"]
 
 
 @pytest.fixture
@@ -22,8 +24,9 @@ def benchmarks(monkeypatch):
     return step, reference, timing
 
 
-def test_step_measures_and_both_sides_agree(benchmarks, tmp_path, capsys):
+def test_step_measures_and_both_sides_agree(benchmarks, monkeypatch, tmp_path, capsys):
     step, _, _ = benchmarks
+    monkeypatch.setattr(step, "PROBE_EPOCHS", 10)
     out = tmp_path / "new" / "step.json"
     assert step.main([*SMALL, "--device", "cpu", "--json", str(out)]) == 0
     told = json.loads(out.read_text(encoding="utf-8"))
@@ -54,22 +57,49 @@ def test_step_measures_and_both_sides_agree(benchmarks, tmp_path, capsys):
     assert told["machine"]["cpu"] in printed
 
 
-@pytest.mark.parametrize("fault", ["crop", "momentum", "queue", "probe"])
-def test_a_difference_stops_the_benchmark(benchmarks, monkeypatch, tmp_path, capsys, fault):
+@pytest.fixture
+def setup(benchmarks, tmp_path):
+    """What both sides share, with a short queue."""
+    step, _, _ = benchmarks
+    clips, split = step.build_clips(1, 12, tmp_path)
+    config = step.published(4, 12, 1)
+    config = dataclasses.replace(config, params=dataclasses.replace(config.params, queue=16))
+    return step.Setup(clips, split, config, torch.device("cpu"))
+
+
+def test_views_that_differ_are_seen(benchmarks, setup, monkeypatch):
     step, reference, _ = benchmarks
-    if fault == "crop":
-        real = reference.crop
-        monkeypatch.setattr(reference, "crop", lambda clip, rho, start=None: real(clip, rho, start)[:, ::-1])
-    elif fault == "momentum":
-        monkeypatch.setattr(reference.PlainSkeletonCLR, "_move_key", lambda self: None)
-    elif fault == "queue":
-        monkeypatch.setattr(reference.PlainSkeletonCLR, "_remember", lambda self, keys: None)
-    else:
-        monkeypatch.setattr(step, "PROBE_LR", 0.3)
-        monkeypatch.setattr(step, "ProbeConfig", lambda **k: step_config(**{**k, "sgd_lr": 3.0}))
-        from methods.training.probe import ProbeConfig as step_config
+    assert step.check_views(setup)["agree"]
+    real = reference.crop
+    monkeypatch.setattr(reference, "crop", lambda clip, rho, start=None: real(clip, rho, start)[:, ::-1])
+    assert not step.check_views(setup)["agree"]
+
+
+@pytest.mark.parametrize("forgotten", ["_move_key", "_remember"])
+def test_steps_that_differ_are_seen(benchmarks, setup, monkeypatch, forgotten):
+    step, reference, _ = benchmarks
+    assert all(check["agree"] for check in step.check_steps(setup))
+    monkeypatch.setattr(reference.PlainSkeletonCLR, forgotten, lambda *_: None)
+    found = {check["what"]: check["agree"] for check in step.check_steps(setup)}
+    assert found["loss of step 1"]
+    assert not found["loss of step 2"]
+
+
+def test_probes_that_differ_are_seen(benchmarks, setup, monkeypatch):
+    step, reference, _ = benchmarks
+    assert step.check_probe(setup)["agree"]
+    monkeypatch.setattr(reference, "probe_epoch", lambda *_: [])
+    assert not step.check_probe(setup)["agree"]
+
+
+def test_a_difference_stops_the_benchmark(benchmarks, monkeypatch, tmp_path, capsys):
+    step, _, _ = benchmarks
+    bad = step.agreement("views", torch.zeros(2), torch.ones(2))
+    monkeypatch.setattr(step, "check_views", lambda _: bad)
+    monkeypatch.setattr(step, "check_steps", lambda _: [])
+    monkeypatch.setattr(step, "check_probe", lambda _: step.agreement("probe", torch.zeros(2), torch.zeros(2)))
     assert step.main([*SMALL, "--device", "cpu", "--json", str(tmp_path / "no.json")]) == 1
-    assert "DO NOT AGREE" in capsys.readouterr().out
+    assert "DO NOT AGREE: views" in capsys.readouterr().out
     assert not (tmp_path / "no.json").exists()
 
 
@@ -85,8 +115,6 @@ def test_plain_crop_and_shear(benchmarks):
 
 
 def test_interleaving_turns_the_order_round(benchmarks):
-    import torch
-
     _, _, timing = benchmarks
     seen = []
     sides = {"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}
@@ -104,3 +132,23 @@ def test_wrong_sizes(benchmarks, wrong):
     with pytest.raises(SystemExit) as ended:
         step.parse(wrong)
     assert ended.value.code == 2
+
+
+def test_the_generators_benchmark_writes_its_rows(benchmarks, monkeypatch, tmp_path):
+    from benchmarks import generator
+    from methods.data.synthetic import SyntheticConfig
+
+    tiny = SyntheticConfig(
+        clips_per_cell=1, subjects=3, cameras=2, actions=("wave", "walk", "bow", "hug", "push", "kick")
+    )
+    monkeypatch.setattr(generator, "QUICKSTART", tiny)
+    monkeypatch.setattr(generator, "supervised", lambda x, y, train, **_: (0.5, 0.75, y[~train].flip(0)))
+    out = tmp_path / "generator.json"
+    assert generator.main(["--frames", "8", "--only", "xsub", "--json", str(out)]) == 0
+    told = json.loads(out.read_text(encoding="utf-8"))
+    assert told["command"].startswith("python -m benchmarks.generator --frames 8")
+    assert [(r["split"], r["model"], r["input"]) for r in told["rows"]] == [
+        *(("xsub", "1-NN", name) for name in generator.INPUTS),
+        ("xsub", "ST-GCN", "centre"),
+    ]
+    assert all(0 <= r["top1"] <= 1 for r in told["rows"])

@@ -129,7 +129,9 @@ def test_rotation_angles_of_the_policy(both: bool, lowest: float) -> None:
     angle = torch.rad2deg(torch.arccos(((trace - 1) / 2).clamp(-1, 1)))
     assert 45 < float(angle.max()) < 60 + 4
     # the sine of the turn about z is the difference of the two off-diagonal entries
-    about = torch.stack([turns[:, 1, 2] - turns[:, 2, 1], turns[:, 2, 0] - turns[:, 0, 2], turns[:, 0, 1] - turns[:, 1, 0]])
+    about = torch.stack(
+        [turns[:, 1, 2] - turns[:, 2, 1], turns[:, 2, 0] - turns[:, 0, 2], turns[:, 0, 1] - turns[:, 1, 0]]
+    )
     sines = about / 2
     assert ((sines.abs() > math.sin(math.radians(5))).sum(0) <= 1).all(), "more than one main axis"
     assert (bool((sines < -0.3).any())) == (lowest < 0)

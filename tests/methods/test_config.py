@@ -26,9 +26,7 @@ every_method = pytest.mark.parametrize("name", list_methods())
 def streams(draw: st.DrawFn) -> StreamsConfig:
     use = tuple(draw(st.lists(st.sampled_from(["joint", "motion", "bone"]), min_size=1, max_size=3, unique=True)))
     weights = st.tuples(*[st.floats(0.01, 10)] * len(use))
-    return StreamsConfig(
-        use, draw(st.just("equal") | weights), draw(st.sampled_from(["equal", "fitted"]) | weights)
-    )
+    return StreamsConfig(use, draw(st.just("equal") | weights), draw(st.sampled_from(["equal", "fitted"]) | weights))
 
 
 @st.composite
@@ -37,7 +35,9 @@ def configs(draw: st.DrawFn) -> TrialConfig:
     momentum = draw(st.floats(0, 1))
     return TrialConfig(
         method=name,
-        params=own_config(name, momentum=momentum, temperature=draw(st.floats(0.01, 1)), projection=draw(st.integers(1, 99))),
+        params=own_config(
+            name, momentum=momentum, temperature=draw(st.floats(0.01, 1)), projection=draw(st.integers(1, 99))
+        ),
         epochs=draw(st.integers(1, 500)),
         frames=draw(st.integers(4, 300)),
         preprocess=draw(st.sampled_from([("trim", "centre", "resize"), ("trim_paper", "resize"), ("resize",)])),
@@ -67,7 +67,9 @@ def test_published_survives_the_round_trip(name: str) -> None:
     assert published(name, 7).optim == config.optim
 
 
-@pytest.mark.parametrize("epochs", [pytest.param(0, marks=pytest.mark.xfail(strict=True, reason="0 means the recipe's")), -3])
+@pytest.mark.parametrize(
+    "epochs", [pytest.param(0, marks=pytest.mark.xfail(strict=True, reason="0 means the recipe's")), -3]
+)
 def test_published_refuses_senseless_lengths(epochs: int) -> None:
     with pytest.raises(InputError, match=f"epochs .*{epochs}"):
         published("skeletonbyol", epochs)
@@ -201,12 +203,12 @@ def test_ranges_construct_at_both_ends(cls: type) -> None:
     [
         {"name": "lion"}, {"lr": 0.0}, {"lr": -1.0}, {"lr": float("nan")}, {"batch": 1}, {"weight_decay": -1e-9},
         {"sgd_momentum": 1.0}, {"schedule": "linear"}, {"warmup": 1.0}, {"step_at": 0.0}, {"step_factor": 0.0},
-        pytest.param({"lr": float("inf")}, marks=pytest.mark.xfail(strict=True, reason="infinite rates pass")),
-        pytest.param({"weight_decay": float("inf")}, marks=pytest.mark.xfail(strict=True, reason="infinite decay passes")),
+        pytest.param({"lr": float("inf")}, marks=pytest.mark.xfail(strict=True, reason="infinite ones pass")),
+        pytest.param({"weight_decay": float("inf")}, marks=pytest.mark.xfail(strict=True, reason="infinite ones pass")),
     ],
 )  # fmt: skip
 def test_optim_says_what_is_wrong(wrong: dict[str, object]) -> None:
-    (name, value), = wrong.items()
+    ((name, value),) = wrong.items()
     with pytest.raises(InputError, match=f"optim.{name} .*{value}"):
         OptimConfig(**wrong)
 
@@ -224,7 +226,7 @@ def test_nesterov_needs_momentum() -> None:
     ],
 )  # fmt: skip
 def test_probe_says_what_is_wrong(wrong: dict[str, object]) -> None:
-    (name, value), = wrong.items()
+    ((name, value),) = wrong.items()
     with pytest.raises(InputError, match=f"probe.{name} .*{value}"):
         ProbeConfig(**wrong)
 

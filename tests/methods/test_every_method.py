@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import BUSH15, ENCODER, copy_state, generator, make_clips, make_config, make_method, movements, own_config
+
 from tiny import policy, same  # isort: skip
 
 from methods.augment.policy import Policy
@@ -29,7 +30,8 @@ every_method = pytest.mark.parametrize("name", METHODS)
 # method -> what its paper or public code uses. Sections are those of the specification that the project was built from.
 PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     "skeletonclr": {  # section 8.1: head 256-256-128, InfoNCE, K 32768, tau .07, m .999; optimiser as 7.4
-        "params": {"temperature": 0.07, "momentum": 0.999, "queue": 32768, "hidden": 256, "projection": 128, "queue_start": "random", "projector_norm": False,
+        "params": {"temperature": 0.07, "momentum": 0.999, "queue": 32768, "hidden": 256, "projection": 128,
+                   "projector_norm": False,
                    "momentum_schedule": "constant", "ema_buffers": "own"},
         "encoder": {"name": "stgcn", "width": 16, "dim": 256, "depth": 10, "dropout": 0.5},  # 1.1
         "augment": {"strength": 1.0, "crop": 6.0, "shear": 0.5, "flip": 0.0, "rotate": 0.0, "noise": 0.0, "blur": 0.0,
@@ -176,6 +178,51 @@ def test_bf16_and_real_bodies_give_nearly_the_same_kind_of_loss(name: str) -> No
         assert torch.isfinite(loss) and loss.dtype == torch.float32, change
 
 
+# --- each loss by its own formula -----------------------------------------------------------------------------------
+
+
+def unit_rows(x: torch.Tensor) -> np.ndarray:
+    rows = x.detach().double().numpy()
+    return rows / np.sqrt((rows**2).sum(1, keepdims=True))
+
+
+def loss_of_skeletonclr(method: Any, views: Views) -> float:
+    """Query from view a, key from view b by the slow copy; -log of the own key's share among itself and the queue."""
+    q = unit_rows(method.projector(method.encoder(views["a"])))
+    k = unit_rows(method.slow_projector(method.slow_encoder(views["b"])))
+    queue = method.queue.keys.double().numpy()
+    own = np.exp((q * k).sum(1) / method.config.temperature)
+    others = np.exp(q @ queue.T / method.config.temperature).sum(1)
+    return float(-np.log(own / (own + others)).mean())
+
+
+def loss_of_skeletonbyol(method: Any, views: Views) -> float:
+    """Section 2.3: d(p_1, t_2) + d(p_2, t_1), d(a, b) = |a/|a| - b/|b||^2, the mean over clips."""
+    p1, p2 = (unit_rows(method.predictor(method.projector(method.encoder(views[v])))) for v in "ab")
+    t1, t2 = (unit_rows(method.slow_projector(method.slow_encoder(views[v]))) for v in "ab")
+    return float(((p1 - t2) ** 2).sum(1).mean() + ((p2 - t1) ** 2).sum(1).mean())
+
+
+BY_HAND = {"skeletonclr": loss_of_skeletonclr, "skeletonbyol": loss_of_skeletonbyol}
+
+
+@every_method
+def test_loss_is_its_formula(name: str) -> None:
+    """In evaluation mode, after a step that set the slow copy apart, with a momentum of 1 that leaves it there."""
+    method = make_method(name, momentum=1.0)
+    step(method, name, sgd(method, lr=0.5), 0)
+    method.eval()
+    views = views_of(method, name, batch(seed=4), seed=4)
+    expected = BY_HAND[name](method, views)
+    found = method.loss(views, 0.0).loss.item()
+    assert found == pytest.approx(expected, rel=1e-4)
+    swapped = Views({"a": views["b"], "b": views["a"]}, views.present)
+    assert BY_HAND[name](method, Views({"a": views["a"], "b": views["a"]}, views.present)) != pytest.approx(
+        found, rel=1e-3
+    )
+    assert name != "skeletonbyol" or method.loss(swapped, 0.0).loss.item() == pytest.approx(found, rel=1e-5)
+
+
 # --- the slow copy --------------------------------------------------------------------------------------------------
 
 
@@ -271,7 +318,12 @@ def test_views_have_no_place_for_labels() -> None:
 
 @every_method
 def test_views_take_no_labels(name: str) -> None:
-    assert list(inspect.signature(get_method(name).cls.make_views).parameters) == ["self", "clips", "policy", "generator"]
+    assert list(inspect.signature(get_method(name).cls.make_views).parameters) == [
+        "self",
+        "clips",
+        "policy",
+        "generator",
+    ]
     assert list(inspect.signature(get_method(name).cls.loss).parameters) == ["self", "views", "progress"]
 
 
@@ -322,7 +374,9 @@ def test_thirty_steps_teach_something(name: str) -> None:
     hits = 0
     for i in range(32):
         rest = everything[everything != i]
-        hits += int(weighted_knn(similarity[rest], labels[rest], similarity[i : i + 1], 4, 3, 0.1).argmax()) == int(labels[i])
+        hits += int(weighted_knn(similarity[rest], labels[rest], similarity[i : i + 1], 4, 3, 0.1).argmax()) == int(
+            labels[i]
+        )
     assert hits / 32 > 0.6
     if name == "skeletonbyol":  # a queue's loss first rises while real keys replace the random ones
         assert epochs[-1].loss < 0.6 * epochs[0].loss

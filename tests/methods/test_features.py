@@ -89,7 +89,9 @@ def input_mean(clips: Clips, index: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.moveaxis(x, 1, 3).mean((0, 1, 4)).reshape(-1))
 
 
-def statistics_while_settled(model: Branches, store: ClipStore, index: torch.Tensor, batch: int, **how: int) -> nn.Module:
+def statistics_while_settled(
+    model: Branches, store: ClipStore, index: torch.Tensor, batch: int, **how: int
+) -> nn.Module:
     """A copy of the first norm's buffers as they were while features were extracted."""
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     norm = model.branches["joint"].encoder.norm
@@ -157,7 +159,9 @@ def test_spread_does_not_trust_running_statistics() -> None:
     assert spread(model, store, torch.arange(16)) == before
 
 
-@pytest.mark.parametrize("change", [{"bodies": "real"}, {"precision": "bf16"}, {"input_norm": "scale"}, {"segments": 2}])
+@pytest.mark.parametrize(
+    "change", [{"bodies": "real"}, {"precision": "bf16"}, {"input_norm": "scale"}, {"segments": 2}]
+)
 def test_features_of_every_encoder_option(change: dict[str, object]) -> None:
     config = make_config("skeletonbyol")
     model, store = used_model("skeletonbyol", encoder=dataclasses.replace(config.encoder, **change))

@@ -22,8 +22,8 @@ def unit(v: np.ndarray) -> np.ndarray:
 def slow_info_nce(query: torch.Tensor, key: torch.Tensor, queue: torch.Tensor, tau: float) -> float:
     """-log(exp(q.k / tau) / sum over own key and queue), a clip at a time, straight from the definition."""
     total = 0.0
-    for q, k in zip(query.numpy(), key.numpy(), strict=True):
-        q, k = unit(q), unit(k)
+    for raw_query, raw_key in zip(query.numpy(), key.numpy(), strict=True):
+        q, k = unit(raw_query), unit(raw_key)
         own = math.exp(float(q @ k) / tau)
         others = sum(math.exp(float(q @ row) / tau) for row in queue.numpy())
         total += -math.log(own / (own + others))
@@ -46,7 +46,9 @@ def test_info_nce_of_orthogonal_negatives(tau: float, size: int) -> None:
     """
     query = torch.tensor([[2.0, 0.0], [0.5, 0.0]], dtype=torch.float64)
     queue = torch.tensor([[0.0, 1.0]], dtype=torch.float64).repeat(size, 1)
-    assert info_nce(query, 9 * query, queue, tau).item() == pytest.approx(math.log1p(size * math.exp(-1 / tau)), rel=1e-9)
+    assert info_nce(query, 9 * query, queue, tau).item() == pytest.approx(
+        math.log1p(size * math.exp(-1 / tau)), rel=1e-9
+    )
 
 
 def test_info_nce_without_any_signal() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -121,7 +122,7 @@ def test_published_numbers_of_edges() -> None:
 
 
 def test_unknown_partition() -> None:
-    with pytest.raises(InputError, match="spatail.*did you mean 'spatial'"):
+    with pytest.raises(InputError, match=r"spatail.*did you mean 'spatial'"):
         adjacency(NTU25, "spatail")
 
 
@@ -198,7 +199,7 @@ def test_any_depth_strides_time_by_four(depth: int) -> None:
     plan = block_plan(EncoderConfig(width=4, dim=10, depth=depth))
     assert len(plan) == depth
     assert math.prod(stride for _, _, stride in plan) == STGCN.temporal_stride == 4
-    assert all(a[1] == b[0] for a, b in zip(plan, plan[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(plan))
     assert plan[0][0] == 3 and plan[-1][1] == 10
 
 
@@ -327,6 +328,20 @@ def test_input_norm_pairs_axes_with_joints_in_both_forms() -> None:
         assert set(map(tuple, seen[0].nonzero()[:, [1, 3]].tolist())) == {(1, 7)}
 
 
+@pytest.mark.parametrize("kind", ["joint", "scale"])
+def test_a_clip_reaches_the_first_block_unscrambled(kind: str) -> None:
+    """With a norm that changes nothing, block one sees x[n, c, t, v, m] as [n * M + m, c, t, v]."""
+    net, x = encoder(input_norm=kind).eval(), batch()
+    with torch.no_grad():
+        net.norm.weight.fill_(1), net.norm.bias.zero_()
+    seen: list[torch.Tensor] = []
+    net.blocks[0].register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
+    net(x)
+    for n in range(4):
+        for m in range(2):
+            torch.testing.assert_close(seen[0][2 * n + m], x[n, ..., m], atol=1e-4, rtol=1e-4)
+
+
 def test_published_initialisation() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(30, 100, 1), nn.BatchNorm2d(100), nn.Linear(100, 200)).apply(normal_init)
@@ -356,7 +371,7 @@ def test_encoder_ranges_construct_at_both_ends() -> None:
     ],
 )  # fmt: skip
 def test_encoder_says_what_is_wrong(wrong: dict[str, object]) -> None:
-    (name, value), = wrong.items()
+    ((name, value),) = wrong.items()
     with pytest.raises(InputError, match=f"encoder.{name} .*{value}"):
         EncoderConfig(**wrong)
 

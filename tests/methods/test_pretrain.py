@@ -92,7 +92,9 @@ def test_resumed_equals_uninterrupted(name: str, solver: str, tmp_path) -> None:
     rest = list(pretrain(resumed))
 
     assert [e.epoch for e in rest] == [3, 4]
-    assert [(e.loss, e.spread, e.lr, e.step) for e in rest] == [(e.loss, e.spread, e.lr, e.step) for e in whole_epochs[2:]]
+    assert [(e.loss, e.spread, e.lr, e.step) for e in rest] == [
+        (e.loss, e.spread, e.lr, e.step) for e in whole_epochs[2:]
+    ]
     assert same(copy_state(resumed.model), copy_state(whole.model))
     mine, theirs = resumed.optimiser.state_dict()["state"], whole.optimiser.state_dict()["state"]
     assert mine.keys() == theirs.keys() and len(mine) > 10
@@ -236,6 +238,21 @@ def own(name: str, epochs: int, low: Any = None, **changes: Any) -> TrialConfig:
     return dataclasses.replace(small("skeletonbyol", epochs), method=name, params=OwnConfig(low=low), **changes)
 
 
+def epochs_views(augment: AugmentConfig, index: np.ndarray) -> list[Tensor]:
+    """View ``a`` of the one batch of each of two epochs."""
+    run = start(own("recorder", 2, augment=augment), CLIPS, index, seed=0)
+    list(pretrain(run))
+    return [views["a"] for views in run.model.branches["joint"].views]
+
+
+def test_every_epoch_has_its_own_order_and_draws() -> None:
+    first, second = epochs_views(AugmentConfig(strength=0.0), np.arange(8))  # unchanged clips: only the order differs
+    assert not torch.equal(first, second)
+    assert sorted(first.flatten(1).sum(1).tolist()) == sorted(second.flatten(1).sum(1).tolist())
+    first, second = epochs_views(AugmentConfig(crop=0.0), np.zeros(8, dtype=np.int64))  # one clip: only the draws do
+    assert not torch.equal(first, second)
+
+
 @pytest.mark.parametrize("until", [None, 2])
 def test_progress_is_of_the_whole_run(until: int | None) -> None:
     """Step i of 4 epochs of 3 steps has i/12 behind it, however soon the rung ends; loss and after_step agree."""
@@ -333,13 +350,15 @@ def test_nan_features_are_divergence() -> None:
 def collapse_epoch(low: Any, epochs: int = 40) -> int | None:
     """The epoch in which a run of three steps an epoch collapses."""
     run = begin(own("collapsing", epochs, low))
+    said = ""
     try:
-        for _ in pretrain(run):
-            pass
+        list(pretrain(run))
     except Collapsed as end:
-        assert end.reason == "collapsed" and f"epoch {run.epoch}: spread of joint features 0.0000" in end.detail
-        return run.epoch
-    return None
+        said = f"{end.reason}: {end.detail}"
+    if not said:
+        return None
+    assert said == f"collapsed: collapsed at epoch {run.epoch}: spread of joint features 0.0000"
+    return run.epoch
 
 
 def test_collapse_is_never_called_before_fifty_steps() -> None:
@@ -443,8 +462,12 @@ def test_optimiser_holds_what_is_trained_with_its_settings(name: str) -> None:
 
 def test_momentum_of_the_target_follows_the_whole_run() -> None:
     """A rising momentum read at progress 2/3 of the run, though the rung ends there."""
-    config = small("skeletonbyol", epochs=3, params=own_config("skeletonbyol", momentum=0.5, momentum_schedule="cosine"))
+    config = small(
+        "skeletonbyol", epochs=3, params=own_config("skeletonbyol", momentum=0.5, momentum_schedule="cosine")
+    )
     run = begin(config)
     list(pretrain(run, until=2))
     branch = run.model.branches["joint"]
-    assert branch.slow_encoder.rate(run.step / run.total_steps) == pytest.approx(1 - 0.5 * (math.cos(math.pi * 2 / 3) + 1) / 2)
+    assert branch.slow_encoder.rate(run.step / run.total_steps) == pytest.approx(
+        1 - 0.5 * (math.cos(math.pi * 2 / 3) + 1) / 2
+    )

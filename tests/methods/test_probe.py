@@ -32,7 +32,9 @@ KINDS = [ProbeConfig(), ProbeConfig(kind="knn", knn_k=5), ProbeConfig(solver="sg
 every_kind = pytest.mark.parametrize("config", KINDS, ids=["lbfgs", "knn", "sgd"])
 
 
-def blobs(count: int = 60, width: int = 5, classes: int = 3, apart: float = 1.0, seed: int = 0) -> tuple[Tensor, Tensor]:
+def blobs(
+    count: int = 60, width: int = 5, classes: int = 3, apart: float = 1.0, seed: int = 0
+) -> tuple[Tensor, Tensor]:
     """Features (N, D) around one centre a class, and labels (N,)."""
     rng = generator(seed)
     labels = torch.arange(count) % classes
@@ -129,7 +131,9 @@ def test_a_feature_that_is_constant_in_training_says_nothing() -> None:
         torch.testing.assert_close(found, plain, atol=1e-2, rtol=0)
 
 
-@pytest.mark.xfail(strict=True, reason="rounding of the mean passes for a deviation: divided by the floor 1e-8 it is huge")
+@pytest.mark.xfail(
+    strict=True, reason="rounding of the mean passes for a deviation: divided by the floor 1e-8 it is huge"
+)
 def test_a_constant_that_binary_cannot_hold_says_nothing_either() -> None:
     features, labels = blobs()
     plain = linear_lbfgs(features, labels, features, 3, 0.01)
@@ -185,7 +189,12 @@ def test_knn_queries_come_in_any_number() -> None:
 
 @pytest.mark.parametrize(
     "temperature",
-    [1.0, 0.1, 0.03, pytest.param(0.01, marks=pytest.mark.xfail(strict=True, reason="exp(100) overflows float32: NaN"))],
+    [
+        1.0,
+        0.1,
+        0.03,
+        pytest.param(0.01, marks=pytest.mark.xfail(strict=True, reason="exp(100) overflows float32: NaN")),
+    ],
 )
 def test_knn_log_probabilities_are_finite_and_sum_to_one(temperature: float) -> None:
     bank, labels = blobs(30)
@@ -353,7 +362,9 @@ def model_and_store() -> tuple[Branches, ClipStore]:
 
 def test_validate_scores_held_out_subjects(model_and_store) -> None:
     model, store = model_and_store
-    result = evaluate.validate(model, store, split(list(range(32)), list(range(32, 40)), list(range(40, 48))), ProbeConfig())
+    result = evaluate.validate(
+        model, store, split(list(range(32)), list(range(32, 40)), list(range(40, 48))), ProbeConfig()
+    )
     assert result.clips.tolist() == list(range(32, 40)) and len(result.correct) == 8
     assert set(result.streams) == {"joint", "bone"} and result.fuse == (0.5, 0.5)
 

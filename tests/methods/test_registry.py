@@ -133,7 +133,7 @@ def test_entry_point_is_imported_at_first_use(entry_point, tmp_path: Path, monke
 
 def test_entry_point_of_a_built_in_name(entry_point) -> None:
     entry_point("skeletonclr", "their_package:X")
-    with pytest.raises(InputError, match="their_package:X.* takes the name of the built-in"):
+    with pytest.raises(InputError, match=r"their_package:X.* takes the name of the built-in"):
         list_methods()
 
 
@@ -162,7 +162,7 @@ def test_every_public_name_is_there(name: str) -> None:
 
 
 def test_no_other_name_is() -> None:
-    with pytest.raises(AttributeError, match="methods.*nothing"):
+    with pytest.raises(AttributeError, match=r"methods.*nothing"):
         _ = methods.nothing
 
 

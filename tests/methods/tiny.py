@@ -52,8 +52,8 @@ def movements(
         reach = own.normal(0, 0.6, (3, 1, layout.num_joints, 1)) * (own.random((1, 1, layout.num_joints, 1)) < 0.4)
         phase = rng.uniform(0, 2 * np.pi)
         swing = np.sin(np.linspace(0, 2 * np.pi * (1 + label), frames) + phase)[None, :, None, None]
-        bodies = pose * rng.normal(1, 0.05) + reach * swing + rng.normal(0, 0.05, (3, frames, layout.num_joints, persons))
-        data[i] = bodies
+        jitter = rng.normal(0, 0.05, (3, frames, layout.num_joints, persons))
+        data[i] = pose * rng.normal(1, 0.05) + reach * swing + jitter
         if i % 2:
             data[i, ..., 1:] = 0
     return data, labels
@@ -74,7 +74,9 @@ def own_config(name: str, **changes: Any) -> Any:
     return dataclasses.replace(config, **{k: v for k, v in (SMALL | changes).items() if k in known})
 
 
-def make_method(name: str, layout: Layout = NTU25, seed: int = 0, encoder: EncoderConfig = ENCODER, **own: Any) -> Method:
+def make_method(
+    name: str, layout: Layout = NTU25, seed: int = 0, encoder: EncoderConfig = ENCODER, **own: Any
+) -> Method:
     """A small instance in train mode, its weights a function of ``seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
