@@ -151,11 +151,25 @@ def run_search(
     if engine not in ENGINES:
         raise InputError(f"engine '{engine}' is not one of {', '.join(ENGINES)} in this version")
     plan = plan_search(Path(space_file), Path(runs))
+    if len(plan.space.branches) == 1 and not any(plan.space.free.values()):
+        raise InputError(
+            f"{space_file}: there is nothing to search, every parameter is fixed; train it with: "
+            f"skeltune train {space_file}"
+        )
+    if address is None:
+        find_slots(plan.spec.budget, this_machine())  # a wish that cannot be met is told before anything starts
     for note in plan.notes:
         say(f"note: {note}")
     with open_run(plan) as journal, _ray(address) as cluster:
         slots = find_slots(plan.spec.budget, cluster)
         return _Search(plan, journal, slots, engine, say).run()
+
+
+def this_machine() -> dict[str, float]:
+    """What a local Ray will find, without starting one."""
+    import torch
+
+    return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
 
 
 @contextmanager

@@ -179,7 +179,7 @@ class Recorder(Method):
     def loss(self, views: Views, progress: float) -> StepOutput:
         self.seen.append(("loss", progress))
         self.views.append(views)
-        return StepOutput(self.weight.square().sum() + 0 * self.encoder(views["a"], views.present).sum())
+        return StepOutput(self.weight.square().sum())
 
     def after_step(self, progress: float) -> None:
         self.seen.append(("after", progress))
@@ -207,8 +207,7 @@ class Collapsing(Recorder):
     """All clips get one feature, from the step ``config.after`` on."""
 
     def embed(self, clips: Tensor, present: Tensor | None = None) -> Tensor:
-        z = super().embed(clips, present)
-        return torch.ones_like(z) if self.config.low(len(self.views)) else z
+        return torch.ones(len(clips), 4) if self.config.low(len(self.views)) else clips.flatten(1)
 
 
 class NanFeatures(Recorder):

@@ -68,9 +68,10 @@ def test_methods_by_rung(folder, rungs):
 
 
 def test_page_before_the_finish(folder):
-    lines = report_lines(write(folder, TRIALS))
+    run = write(folder, TRIALS)
+    lines = report_lines(run)
     text = "\n".join(lines)
-    assert lines[0].startswith("quickstart: 4 of 10 trials ended (3 culled, 1 diverged)")
+    assert lines[0].startswith(f"quickstart: 4 of {run.spec.budget.trials} trials ended (3 culled, 1 diverged)")
     assert "not listed: 2 trials without a score (1 diverged, 1 running)" in text
     assert "t0000" in text
     assert "t0003" not in text
