@@ -1,4 +1,4 @@
-"""Shared by all tests: one torch thread, caches in a temporary place, and where the material beside the project lies."""
+"""Shared by all tests: one torch thread, caches in a temporary place, where the material beside the project lies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of what users get wrong: each is one clear line (or one a fault), exit code 2, no traceback, nothing lost."""
+"""The table of what users get wrong: one clear line a fault, exit code 2, no traceback, nothing lost."""
 
 from __future__ import annotations
 

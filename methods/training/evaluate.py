@@ -19,7 +19,7 @@ def pretraining_index(split: Split) -> np.ndarray:
 
 
 def validate(
-    model: Branches, store: ClipStore, split: Split, config: ProbeConfig, seed: int = 0, batch: int = 256
+    model: Branches, store: ClipStore, split: Split, config: ProbeConfig, seed: int = 0, batch: int | None = None
 ) -> ProbeResult:
     """Probe on validation: held-out subjects, or folds of the training subjects where the split has ``folds``."""
     clips = store.clips
@@ -37,7 +37,7 @@ def validate(
 
 
 def test(
-    model: Branches, store: ClipStore, split: Split, config: ProbeConfig, seed: int = 0, batch: int = 256
+    model: Branches, store: ClipStore, split: Split, config: ProbeConfig, seed: int = 0, batch: int | None = None
 ) -> ProbeResult:
     """Fit the probe on the whole training part and score the test part. A search calls this once, for its winner."""
     whole = whole_training(split)
@@ -58,7 +58,7 @@ def _held_out(
     config: ProbeConfig,
     fuse: tuple[float, ...] | None,
     seed: int,
-    batch: int,
+    batch: int | None,
 ) -> ProbeResult:
     both = np.concatenate([train, held])
     features = _features(model, store, both, train, config, batch)
@@ -86,7 +86,7 @@ def inner_folds(subjects: np.ndarray, most: int = 5) -> np.ndarray:
 
 
 def _features(
-    model: Branches, store: ClipStore, index: np.ndarray, train: np.ndarray, config: ProbeConfig, batch: int
+    model: Branches, store: ClipStore, index: np.ndarray, train: np.ndarray, config: ProbeConfig, batch: int | None
 ) -> dict[str, Tensor]:
     settle_on = torch.as_tensor(train) if config.settle else None
     return extract(model, store, torch.as_tensor(index), settle_on, batch)

@@ -12,6 +12,7 @@ from methods.losses import feature_spread
 from methods.training.branches import Branches
 from methods.training.clips import ClipStore
 
+CPU_BATCH, GPU_BATCH = 64, 512
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -63,18 +64,21 @@ def extract(
     store: ClipStore,
     index: Tensor,
     settle_on: Tensor | None,
-    batch: int = 256,
+    batch: int | None = None,
     settle_clips: int = 2048,
 ) -> dict[str, Tensor]:
     """Stream -> features (n, D) float32 of clips ``index``; the model is left untouched.
 
     ``settle_on``: indices of training clips from which batch-norm statistics are averaged first (at most
-    ``settle_clips`` of them, evenly spaced), or None to use the running statistics as they stand.
+    ``settle_clips`` of them, evenly spaced), or None to use the running statistics as they stand. ``batch``: clips a
+    pass; by default what suits the device (a CPU's caches hold a small batch, a GPU wants a large one).
     """
+    batch = batch or (CPU_BATCH if store.device.type == "cpu" else GPU_BATCH)
     with _inference(model):
         if settle_on is not None:
             stride = max(1, -(-len(settle_on) // settle_clips))
-            _settle(model, store, settle_on[::stride], batch)
+            # The same parts on every device: statistics are averaged over them.
+            _settle(model, store, settle_on[::stride], min(batch, CPU_BATCH))
         parts = [model.embed(store.take(part)) for part in index.split(batch)]
     return {name: torch.cat([p[name] for p in parts]).float() for name in parts[0]}
 

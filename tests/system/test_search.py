@@ -11,8 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
 from tests_system_helpers import command, environment, skeltune
+
 from tuning.engine.journal import read_events, replay
 from tuning.space import load_search
 

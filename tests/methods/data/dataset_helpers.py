@@ -16,7 +16,7 @@ STICK = layout_from_parts(
 )
 
 
-def write(  # noqa: PLR0917
+def write(
     path: Path,
     clips: Sequence[np.ndarray],
     labels: Sequence[int],
