@@ -15,8 +15,8 @@ SCORED = ("epoch", "rung", "top1", "loss", "seconds", "done", "ended", "detail")
 class Observer(Protocol):
     """Somebody who watches a search. All calls come after the journal has the entry."""
 
-    def asked(self, trial: TrialState) -> None:
-        """A new trial was drawn."""
+    def begun(self, trial: TrialState) -> None:
+        """A trial was drawn and starts, or goes on where it was interrupted."""
 
     def reported(self, trial: TrialState, report: Report) -> None:
         """A trial finished an epoch."""
@@ -41,10 +41,13 @@ class Recorder:
 
     def asked(self, draws: Mapping[str, Any], origin: str) -> TrialState:
         """A new trial: number it, write it down."""
-        state = self.journal.state.trials[self.journal.ask(draws, origin)]
+        return self.begun(self.journal.state.trials[self.journal.ask(draws, origin)])
+
+    def begun(self, trial: TrialState) -> TrialState:
+        """A trial starts, or goes on after an interruption: nothing to write down, but something to say."""
         for observer in self.observers:
-            observer.asked(state)
-        return state
+            observer.begun(trial)
+        return trial
 
     def reported(self, trial: int, result: Mapping[str, Any]) -> bool:
         """Keep one epoch's result (of :meth:`Session.step`); False when it was known, or is no result of an epoch."""

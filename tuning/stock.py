@@ -137,7 +137,7 @@ class StockSearcher(Unsaved, Searcher):  # type: ignore[misc]  # ray is not type
         self.inner.suggest(trial_id)
         asked = self.inner._ot_trials[trial_id]
         if self._pending:
-            state = self._pending.pop(0)
+            state = self.recorder.begun(self._pending.pop(0))
         else:
             drawn = {name.replace(".", "/"): value for name, value in asked.params.items()}
             origin = "start" if asked.user_attrs.get("origin") == "start" else "sampler"

@@ -184,15 +184,7 @@ def test_knn_queries_come_in_any_number() -> None:
     torch.testing.assert_close(whole[1020:1030], weighted_knn(bank, labels, queries[1020:1030], 3, 5, 0.1))
 
 
-@pytest.mark.parametrize(
-    "temperature",
-    [
-        1.0,
-        0.1,
-        0.03,
-        0.01,
-    ],
-)
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 0.03, 0.01])
 def test_knn_log_probabilities_are_finite_and_sum_to_one(temperature: float) -> None:
     bank, labels = blobs(30)
     logs = log_probabilities(bank, labels, bank, 4, ProbeConfig(kind="knn", knn_k=1, knn_temperature=temperature))

@@ -30,6 +30,23 @@ def nothing_twice(folder: Path) -> None:
         assert all(count == 1 for count in counted.values()), (kind, counted)
 
 
+@pytest.fixture
+def begin():
+    """Start a command in the background; what still runs when the test ends is killed."""
+    started: list[subprocess.Popen] = []
+
+    def start(*arguments: object, **streams) -> subprocess.Popen:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | streams
+        started.append(subprocess.Popen(command(*arguments), env=environment(), start_new_session=True, **quiet))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
 def wait_for(condition, process: subprocess.Popen, seconds: float = 180) -> None:
     """Poll a condition on files; there is nothing to be told by another process that will be killed."""
     end = time.monotonic() + seconds
@@ -86,20 +103,14 @@ def test_search_finish_train_and_evaluate(space, tmp_path):
     assert (folder / "journal.jsonl").read_bytes() == before
 
 
-def test_killed_driver_goes_on(space, tmp_path):
+def test_killed_driver_goes_on(space, tmp_path, begin):
     """SIGKILL in the middle, twice; then the same command: nothing finished is lost, nothing is run twice."""
     runs = tmp_path / "runs"
     folder = runs / "tiny"
     path = space(trials=6, top=8, on_end="stop")
     known: dict[int, tuple] = {}
     for wanted in (1, 3):
-        process = subprocess.Popen(
-            command("search", path, "--runs", runs),
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = begin("search", path, "--runs", runs)
 
         def enough(wanted=wanted) -> bool:
             if not (folder / "journal.jsonl").is_file():
@@ -132,18 +143,12 @@ def test_killed_driver_goes_on(space, tmp_path):
         assert sorted(trial.reports) == list(range(1, len(trial.reports) + 1))  # no epoch is missing
 
 
-def test_interrupted_finish_goes_on(space, tmp_path):
+def test_interrupted_finish_goes_on(space, tmp_path, begin):
     """Killed between two re-runs of the finish: those that are journalled are not run again."""
     runs = tmp_path / "runs"
     folder = runs / "tiny"
     path = space(trials=2, top=2)
-    process = subprocess.Popen(
-        command("search", path, "--runs", runs),
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = begin("search", path, "--runs", runs)
     wait_for(lambda: (folder / "journal.jsonl").is_file() and bool(replay(folder / "journal.jsonl").jobs), process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -157,17 +162,10 @@ def test_interrupted_finish_goes_on(space, tmp_path):
     assert (folder / "best.yaml").is_file()
 
 
-def test_ctrl_c_once_ends_cleanly(space, tmp_path):
+def test_ctrl_c_once_ends_cleanly(space, tmp_path, begin):
     runs = tmp_path / "runs"
     path = space(trials=4, top=16)
-    process = subprocess.Popen(
-        command("search", path, "--runs", runs),
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = begin("search", path, "--runs", runs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     journal = runs / "tiny" / "journal.jsonl"
     wait_for(lambda: journal.is_file() and any(t.reports for t in replay(journal).trials.values()), process)
     process.send_signal(signal.SIGINT)
@@ -190,3 +188,43 @@ def test_a_trial_that_diverges_is_named_and_the_search_goes_on(space, tmp_path):
     assert "diverged at step" in done.stdout
     assert done.returncode == 1
     assert "no trial reached the top rung" in done.stderr
+
+
+def parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+def trial_workers(driver: int) -> list[int]:
+    """Processes of this driver's own Ray that run a trial (others may be at work on the machine)."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (folder / "cmdline").read_text()
+        except OSError:
+            continue
+        raylet = parent_of(int(folder.name))
+        if name.startswith("ray::") and "Trainable" in name and parent_of(raylet) == driver:
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find the worker process")
+def test_a_killed_trial_is_retried(space, tmp_path, begin):
+    """SIGKILL of a trial's worker process: the trial begins again where its checkpoint stands, no epoch twice."""
+    runs = tmp_path / "runs"
+    path = space(trials=2, top=8, on_end="stop")
+    process = begin("search", path, "--runs", runs)
+    journal = runs / "tiny" / "journal.jsonl"
+    wait_for(lambda: journal.is_file() and any(t.reports for t in replay(journal).trials.values()), process)
+    wait_for(lambda: bool(trial_workers(process.pid)), process)
+    os.kill(trial_workers(process.pid)[0], signal.SIGKILL)
+    assert process.wait(timeout=180) == 0
+    state = replay(journal)
+    nothing_twice(runs / "tiny")
+    assert len(state.ended) == 2
+    assert "failed" not in {t.ended for t in state.ended}
+    for trial in state.trials.values():
+        assert sorted(trial.reports) == list(range(1, len(trial.reports) + 1))

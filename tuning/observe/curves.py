@@ -32,7 +32,7 @@ class Curves:
             self._open[trial.trial] = self._make(log_dir=str(where), flush_secs=30)
         return self._open[trial.trial]
 
-    def asked(self, trial: TrialState) -> None:
+    def begun(self, trial: TrialState) -> None:
         """Nothing to draw yet."""
 
     def reported(self, trial: TrialState, report: Report) -> None:

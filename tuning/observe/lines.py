@@ -67,9 +67,10 @@ class EventLines:
         """Any other line of the search."""
         self.console.print(Text(text, style=style))
 
-    def asked(self, trial: TrialState) -> None:
+    def begun(self, trial: TrialState) -> None:
         method = str(trial.draws.get("method", ""))
-        self.say(f"{trial_key(trial.trial)} {method:<14} begins   {short_draws(trial.draws)}", "cyan")
+        how = f"goes on after {max(trial.reports)}" if trial.reports else "begins  "
+        self.say(f"{trial_key(trial.trial)} {method:<14} {how} {short_draws(trial.draws)}", "cyan")
 
     def reported(self, trial: TrialState, report: Report) -> None:
         if not report.rung or report.top1 is None:
