@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from methods.data import SkeletonDataset, Split, fixed_length
+from methods.errors import InputError
 from methods.training import evaluate
 from methods.training.clips import Clips
 from methods.training.config import TrialConfig
@@ -57,5 +58,7 @@ def pretrain(
 
 def linear_probe(run: Run, split: Split, *, on: str = "validation", config: ProbeConfig | None = None) -> ProbeResult:
     """Probe a run's frozen encoder on the split's validation (default) or test clips."""
+    if on not in ("validation", "test"):
+        raise InputError(f"linear_probe: on must be validation or test, got '{on}'")
     judge = evaluate.test if on == "test" else evaluate.validate
     return judge(run.model, run.store, split, config or ProbeConfig(), seed=run.seed)

@@ -53,13 +53,15 @@ def register(name: str, *, config: type[Any], recipe: Recipe | None = None) -> C
 
 
 def _strangers() -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         if point.name in BUILT_IN:
             raise InputError(
                 f"entry point '{point.name}' ({point.value}) takes the name of the built-in {BUILT_IN[point.name]}"
             )
-        found[point.name] = point.value.partition(":")[0]
+        module = point.value.partition(":")[0]
+        if found.setdefault(point.name, module) != module:
+            raise InputError(f"two methods are called '{point.name}': {found[point.name]} and {module}; remove one")
     return found
 
 

@@ -52,9 +52,11 @@ def _settle(model: Branches, store: ClipStore, index: Tensor, batch: int) -> Non
         m.reset_running_stats()
         m.momentum = None  # cumulative average
         m.train()
-    # Parts of equal size: the average counts every part alike, so a short last one would weigh too much.
-    for part in torch.tensor_split(index, max(1, -(-len(index) // batch))):
-        model.embed(store.take(part))
+    # The average counts every part alike, so parts are of equal size; and they are interleaved, since a part of one
+    # action only (datasets are often sorted) would know nothing of how actions differ.
+    parts = max(1, -(-len(index) // batch))
+    for i in range(parts):
+        model.embed(store.take(index[i::parts]))
     for m in _batch_norms(_encoders(model)):
         m.eval()
 

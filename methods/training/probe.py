@@ -72,7 +72,12 @@ def linear_lbfgs(train: Tensor, labels: Tensor, test: Tensor, classes: int, l2: 
     weight = torch.zeros(x.shape[1], classes, device=x.device, requires_grad=True)
     bias = torch.zeros(classes, device=x.device, requires_grad=True)
     solver = torch.optim.LBFGS(
-        [weight, bias], max_iter=steps, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-5
+        [weight, bias],
+        max_iter=steps,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=1e-6,
+        tolerance_change=1e-12,  # torch's 1e-9 stops early enough for ties between trials to depend on rounding
     )
 
     def closure() -> float:
@@ -201,9 +206,11 @@ def probe_held_out(
     y = torch.as_tensor(labels, device=every.device)
     index, index_held = (torch.as_tensor(i, device=every.device) for i in (train, held))
     logs = [log_probabilities(z[index], y[index], z[index_held], classes, config, seed) for z in features.values()]
+    if fuse is None and (len(logs) == 1 or len(np.unique(folds)) == 1):
+        fuse = (1.0 / len(logs),) * len(logs)  # one stream, or one subject: nothing to fit, or nothing to fit it on
     if fuse is None:
         inner = [out_of_fold(z[index], y[index], folds, classes, config, seed) for z in features.values()]
-        fuse = fit_fusion(inner, y[index]) if len(inner) > 1 else (1.0,)
+        fuse = fit_fusion(inner, y[index])
     return _result(list(features), logs, fuse_streams(logs, fuse), y[index_held], fuse, held)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 import methods
 from methods.data import make_split
 from methods.data.synthetic import SyntheticConfig, write_synthetic
+from methods.errors import InputError
 from methods.nn.encoder import EncoderConfig
 
 
@@ -28,6 +31,8 @@ def test_pretrain_and_probe(tmp_path):
     assert len(on_validation.clips) == len(split.validation)
     assert 0 <= on_validation.top1 <= 1
     assert len(methods.linear_probe(run, split, on="test").clips) == len(split.test)
+    with pytest.raises(InputError, match="tset"):
+        methods.linear_probe(run, split, on="tset")
 
 
 def test_public_names_are_there():
