@@ -71,7 +71,7 @@ def test_splits_by_hand() -> None:
         ("seed: 1.0", 7, "'seed' must be a whole number, got 1.0"),
         ("probe: {kind: liner}", 15, "'probe.kind' must be linear or knn, got 'liner'; did you mean 'linear'?"),
         ("probe: {metric: test_top1}", 17, "'probe.metric' must be top1, got 'test_top1'; did you mean 'top1'?"),
-        ("probe: {l2: -1}", 13, "'probe.l2' must be at least 0, got -1"),
+        ("probe: {l2: -1}", 13, "'probe.l2' must be more than 0, got -1"),
         ("probe: 3", 8, "'probe' must be a mapping, {...}, got 3"),
         ("schedule: {max: 9, asha: {min: 10}}", 32, "'asha.min' (10) is above 'max' (9)"),
         ("schedule: {asha: {eta: 1}}", 24, "'schedule.asha.eta' must be at least 2, got 1"),

@@ -231,7 +231,7 @@ def test_each_wrong_method_is_said_at_its_place(search: str, col: int, message: 
         ("use: [joint, bone], fuse: {joint: 1, bone: x}", ["'fuse.bone' must be a number, got 'x'"]),
         (
             "use: [joint, bone], fuse: {joint: 1, bone: -1}",
-            ["streams.fuse must not be negative nor all zero, got (1.0, -1.0)"],
+            ["streams.fuse must be finite, not negative and not all zero, got (1.0, -1.0)"],
         ),
         (
             "use: [joint, bone], fuse: {joint: {uniform: [0, 1]}, bone: 1}",
