@@ -238,9 +238,17 @@ class _Search:
                 self.recorder.close()
             state = self.journal.state
             self.say(f"{len(state.ended)} trials in {duration(time.monotonic() - begun)}; " + _census(state))
-            if self.stop.asked or self.plan.spec.budget.on_end == "stop":
+            best = None
+            if not self.stop.asked and self.plan.spec.budget.on_end == "stop":
+                self.say(
+                    "budget.on_end is `stop`: no finalist is confirmed; with `finish` the same command goes on there"
+                )
                 return None
-            return finish(self.plan, self.journal, self.slots, self.stop, self.say)
+            if not self.stop.asked:
+                best = finish(self.plan, self.journal, self.slots, self.stop, self.say)
+            if best is None:
+                self.say("not finished yet; the same command goes on")
+            return best
 
     def _search(self) -> None:
         from tuning import stock

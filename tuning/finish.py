@@ -267,7 +267,11 @@ class _Jobs:
         left = [task for task in tasks if task.key not in self.journal.state.jobs]
         if left:
             scheduler = JobScheduler(left, self._done, lambda: self.stop.asked)
-            searcher = JobSearcher(left, lambda: not self.stop.asked)
+
+            def failed(task: Task) -> None:
+                self._done(task, {"ended": "failed", "detail": scheduler.errors.get(task.key, "failed")})
+
+            searcher = JobSearcher(left, lambda: not self.stop.asked, failed)
             fit(searcher, scheduler, self.plan, self.slots, retries=self.plan.spec.budget.retries)
         return all(task.key in self.journal.state.jobs for task in tasks)
 

@@ -25,7 +25,7 @@ def fit(searcher: Any, scheduler: Any, plan: Plan, slots: Slots, retries: int) -
     Ray's own records go to a throw-away folder: its experiment state is never trusted (it loses rungs on a restore, and
     a torn file makes it start over).
     """
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's failure is told in one line, by the recorder
     workplace = Workplace(plan.source, plan.probe, slots.threads)
     trainable = tune.with_resources(tune.with_parameters(Trial, workplace=workplace), slots.resources)
     scratch = Path(tempfile.mkdtemp(prefix="skeltune-ray-"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tuning.engine.journal import Journal, Report, TrialState
+from tuning.engine.journal import FAILED, Journal, Report, TrialState
 from tuning.session import CHECKPOINT
 
 SCORED = ("epoch", "rung", "top1", "loss", "seconds", "done", "ended", "detail")
@@ -20,6 +20,9 @@ class Observer(Protocol):
 
     def reported(self, trial: TrialState, report: Report) -> None:
         """A trial finished an epoch."""
+
+    def faltered(self, trial: TrialState, error: str) -> None:
+        """A trial's process failed; it is retried unless it ends now."""
 
     def ended(self, trial: TrialState) -> None:
         """A trial is over, for the reason in ``trial.ended``."""
@@ -35,6 +38,7 @@ class Recorder:
         self.journal = journal
         self.folder = folder
         self.observers = observers
+        self._errors: dict[int, str] = {}
 
     def trial_folder(self, trial: int) -> Path:
         return self.folder / "trials" / trial_key(trial)
@@ -63,6 +67,16 @@ class Recorder:
             for observer in self.observers:
                 observer.reported(state, report)
         return new
+
+    def faltered(self, trial: int, error: str) -> None:
+        """A trial's process failed. Whether it is retried is Ray's to say; the error is kept for the case that not."""
+        self._errors[trial] = error
+        for observer in self.observers:
+            observer.faltered(self.journal.state.trials[trial], error)
+
+    def failed(self, trial: int) -> None:
+        """A trial failed once more than it may be retried."""
+        self.ended(trial, FAILED, self._errors.get(trial, ""))
 
     def ended(self, trial: int, reason: str, detail: str = "") -> None:
         """A trial is over: write it down, and drop its checkpoint, which nothing will continue."""

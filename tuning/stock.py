@@ -152,8 +152,11 @@ class StockSearcher(Unsaved, Searcher):  # type: ignore[misc]  # ray is not type
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Told with the last score, as stock does, or with none when it could not go on: TPE then ranks it last."""
-        if trial_id in self._numbers:
-            self.inner.on_trial_complete(trial_id, result if result and SCORE in result else None, error)
+        if trial_id not in self._numbers:
+            return
+        self.inner.on_trial_complete(trial_id, result if result and SCORE in result else None, error)
+        if error:  # only here is a failure final: the scheduler hears of every one, retried or not
+            self.recorder.failed(self._numbers[trial_id])
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the memory, and Ray's snapshot is never read."""
@@ -247,8 +250,8 @@ class StockAsha(Unsaved, ASHAScheduler):  # type: ignore[misc]  # ray is not typ
             self.recorder.ended(number, payload.get("ended", TOP), payload.get("detail", ""))
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Retries are used up."""
-        self.recorder.ended(number_of(trial), FAILED, last_line(trial))
+        """The trial's process failed; Ray retries it or tells the searcher that it is over."""
+        self.recorder.faltered(number_of(trial), last_line(trial))
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         super().on_trial_remove(tune_controller, _named(number_of(trial)))

@@ -38,9 +38,7 @@ def run(
     from tuning.finish import NoFinalist
 
     try:
-        best = run_search(path, runs=runs, engine=engine, address=address, say=typer.echo)
+        run_search(path, runs=runs, engine=engine, address=address, say=typer.echo)
     except NoFinalist as error:
         typer.echo(f"skeltune: {error}", err=True)
         raise typer.Exit(1) from error
-    if best is None:
-        typer.echo("not finished yet; the same command goes on")

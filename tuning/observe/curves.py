@@ -53,6 +53,9 @@ class Curves:
                 writer.add_scalar(f"probe/top1_{name}", top1, report.epoch)
             writer.flush()
 
+    def faltered(self, trial: TrialState, error: str) -> None:
+        """A curve has no word for it."""
+
     def ended(self, trial: TrialState) -> None:
         writer = self._writer(trial)
         last = trial.last_rung

@@ -84,6 +84,9 @@ class EventLines:
             f"  {per_epoch:.1f} s/epoch  {each}".rstrip()
         )
 
+    def faltered(self, trial: TrialState, error: str) -> None:
+        self.say(f"{trial_key(trial.trial)} {trial.draws.get('method', '')!s:<14} faltered: {error}", "red")
+
     def ended(self, trial: TrialState) -> None:
         last = trial.last_rung
         text = trial.detail or {TOP: f"done at the top: {100 * (last.top1 or 0):.1f}" if last else "done"}.get(
