@@ -45,7 +45,7 @@ class Block(nn.Module):
         self.spatial = SpatialConv(channels, out, partitions)
         self.temporal = nn.Sequential(
             nn.BatchNorm2d(out),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),  # no backward here reads what a ReLU overwrites
             nn.Conv2d(out, out, (9, 1), (stride, 1), (4, 0)),
             nn.BatchNorm2d(out),
             nn.Dropout(dropout),
@@ -60,7 +60,7 @@ class Block(nn.Module):
         y = self.temporal(self.spatial(x, graph))
         if self.shortcut is not None:
             y = y + self.shortcut(x)
-        return torch.relu(y)
+        return torch.relu_(y)
 
 
 class ScaleNorm(nn.Module):

@@ -50,7 +50,7 @@ def _branch(entry: MethodEntry) -> list[str]:
         lines.append(_line(field, getattr(published, field.name), " " * 8))
     optim = field_table(type(entry.recipe.optim))["lr"]
     rate = entry.recipe.optim.lr
-    span = Range("log", (rate / 10, rate * 3))
+    span = Range("log", (float(f"{rate / 10:.3g}"), float(f"{rate * 3:.3g}")))
     lines += [" " * 8 + "optim:", _line(optim, rate, " " * 10, span)]
     return lines
 
