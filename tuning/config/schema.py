@@ -54,17 +54,20 @@ Subjects = Annotated[tuple[int, ...], Field(min_length=1)]
 
 
 class SplitRule(Section):
-    """A split by hand: exactly one of the three lists; the other subjects or cameras are the other side."""
+    """A split by hand: exactly one of the lists; the other subjects, cameras or setups are the other side."""
 
     test_subjects: Subjects | None = None
     train_subjects: Subjects | None = None
     test_cameras: Subjects | None = None
+    train_cameras: Subjects | None = None
+    test_setups: Subjects | None = None
+    train_setups: Subjects | None = None
 
     @model_validator(mode="after")
     def _one(self) -> SplitRule:
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
-            raise _fault("a split takes exactly one of test_subjects, train_subjects, test_cameras")
+            raise _fault(f"a split takes exactly one of {', '.join(type(self).model_fields)}")
         return self
 
 
