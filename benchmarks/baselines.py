@@ -23,7 +23,7 @@ from methods.training import evaluate
 from methods.training.branches import Branches
 from methods.training.clips import ClipStore
 from tuning.datasets import source_of
-from tuning.driver import probe_config
+from tuning.plan import probe_config
 from tuning.train import load_config
 
 

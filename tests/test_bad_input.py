@@ -268,7 +268,7 @@ def test_an_output_folder_that_is_a_file(capsys, space, tmp_path):
 
 
 def test_an_existing_run_of_another_space(capsys, space, tmp_path):
-    from tuning.driver import open_run, plan_search
+    from tuning.plan import open_run, plan_search
 
     open_run(plan_search(space(), tmp_path / "runs")).close()
     before = (tmp_path / "runs" / "tiny" / "space.yaml").read_bytes()
@@ -278,7 +278,7 @@ def test_an_existing_run_of_another_space(capsys, space, tmp_path):
 
 
 def test_a_search_that_is_already_running(capsys, space, tmp_path):
-    from tuning.driver import open_run, plan_search
+    from tuning.plan import open_run, plan_search
 
     with open_run(plan_search(space(), tmp_path / "runs")):
         refuse(capsys, ["search", space(), "--runs", tmp_path / "runs"], "another process is running this search")

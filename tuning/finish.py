@@ -9,23 +9,19 @@ import shutil
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from methods.training.config import TrialConfig
 from methods.training.seeds import derive_seed
 from tuning.config.schema import SearchSpec
 from tuning.engine.finalists import Score, rank_finalists, ranking
 from tuning.engine.journal import Journal, TrialState
+from tuning.plan import BEST_FILE, TEST_FILE, WEIGHTS_FILE, Plan, Stop
 from tuning.provenance import surroundings
 from tuning.recorder import trial_key
 from tuning.session import CHECKPOINT, Task
 from tuning.slots import Slots
 from tuning.space.export import dump
-
-if TYPE_CHECKING:
-    from tuning.driver import Plan, Stop
-
-TEST_FILE, BEST_FILE, WEIGHTS_FILE = "test.json", "best.yaml", "best.pt"
 
 
 class NoFinalist(Exception):

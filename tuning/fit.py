@@ -6,15 +6,13 @@ import logging
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray import tune
 
+from tuning.plan import Plan
 from tuning.slots import Slots
 from tuning.trial import Trial, Workplace
-
-if TYPE_CHECKING:
-    from tuning.driver import Plan
 
 MANY = 10**9  # the searcher says when it is enough
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tuning.config.schema import SearchSpec
-from tuning.driver import JOURNAL_FILE, plan_search
 from tuning.engine.journal import replay
 from tuning.observe.lines import short_draws
+from tuning.plan import JOURNAL_FILE, plan_search
 from tuning.space import Space
 from tuning.space.explain import Facts, explain
 from tuning.space.export import dump

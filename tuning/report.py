@@ -9,9 +9,9 @@ from typing import Any
 
 from methods.errors import InputError, did_you_mean
 from tuning.config.schema import SearchSpec
-from tuning.driver import BEST_FILE, JOURNAL_FILE, SPACE_FILE
 from tuning.engine.journal import JournalState, replay
 from tuning.observe.lines import short_draws
+from tuning.plan import BEST_FILE, JOURNAL_FILE, SPACE_FILE
 from tuning.recorder import trial_key
 from tuning.space import load_search
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from methods.errors import InputError
-from tuning.driver import BEST_FILE
 from tuning.engine.journal import JournalState, TrialState
 from tuning.finish import percent
+from tuning.plan import BEST_FILE
 from tuning.recorder import trial_key
 from tuning.report import RunFolder, leaderboard_lines, leaderboard_rows, status_line
 from tuning.space import load_search

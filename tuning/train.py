@@ -17,9 +17,9 @@ from methods.training.config import StreamsConfig, TrialConfig
 from methods.training.seeds import derive_seed
 from tuning.config.schema import SearchSpec
 from tuning.datasets import source_of
-from tuning.driver import probe_config
 from tuning.finish import write_text
 from tuning.observe.lines import duration
+from tuning.plan import probe_config
 from tuning.provenance import surroundings
 from tuning.session import CHECKPOINT, Session, Task, pick_device
 from tuning.space import load_search

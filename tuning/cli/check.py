@@ -29,7 +29,7 @@ def run(
     spec, bound = load_search(path)
     clips = None
     if data:
-        from tuning.driver import plan_search
+        from tuning.plan import plan_search
 
         plan = plan_search(path, Path("runs"))
         clips = len(plan.split.train)

@@ -28,7 +28,7 @@ def run(
     spec, bound = load_search(path)
     facts = Facts()
     if data:
-        from tuning.driver import plan_search
+        from tuning.plan import plan_search
 
         facts = Facts(n_train=len(plan_search(path, Path("runs")).split.train))
     for line in explain(spec, bound, facts):

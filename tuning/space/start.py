@@ -8,7 +8,7 @@ from tuning.config.errors import Place
 from tuning.config.yaml_source import Leaf, Listing, Node, Report, Table
 from tuning.space.domains import Fixed, value_text
 from tuning.space.fields import Written
-from tuning.space.parse import read_outline
+from tuning.space.outline import read_outline
 from tuning.space.space import METHOD, Branch, Slot, Space, Start, fill_start
 
 PUBLISHED = "published"
