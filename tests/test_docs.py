@@ -38,6 +38,6 @@ def test_every_verb_has_help_with_an_example():
         assert "Example" in shown.output, command.name
 
 
-def test_no_page_names_a_machine():
+def test_no_page_names_somebodys_folder():
     for page in PAGES:
-        assert "/work/" not in page.read_text(), page
+        assert not re.search(r"(?<![\w.])/(home|root|Users|mnt|opt)/", page.read_text()), page
