@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from tuning.files import write_text
+from tuning.provenance import cpu_name
+
 Side = Callable[[], object]
 
 
@@ -95,13 +98,6 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def report(name: str, module: str, arguments: Sequence[str], settings: Mapping[str, Any], device: torch.device,
            rows: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:  # fmt: skip
     """What ``--json`` writes; the machine's load is that of the end, ``load_before`` may come along in ``more``."""
@@ -120,9 +116,7 @@ def report(name: str, module: str, arguments: Sequence[str], settings: Mapping[s
 def write_json(path: Path, told: Mapping[str, Any]) -> None:
     """Write by rename, so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(told, indent=2) + "\n")
 
 
 def heading(told: Mapping[str, Any]) -> list[str]:

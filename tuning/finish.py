@@ -16,6 +16,7 @@ from methods.training.seeds import derive_seed
 from tuning.config.schema import SearchSpec
 from tuning.engine.finalists import Score, rank_finalists, ranking
 from tuning.engine.journal import Journal, TrialState
+from tuning.files import write_text
 from tuning.plan import BEST_FILE, TEST_FILE, WEIGHTS_FILE, Plan, Stop
 from tuning.provenance import surroundings
 from tuning.recorder import trial_key
@@ -227,13 +228,6 @@ def _provenance(
             "seeds": [int(t["seed"]) for t in tests],
         }
     return told | surroundings(slots.threads)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write by rename."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 class _Jobs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from tuning.config.schema import SearchSpec
 from tuning.datasets import DataSource, source_of
 from tuning.engine.journal import Journal
 from tuning.engine.ladder import Ladder, make_ladder
+from tuning.files import write_text
 from tuning.space import Space, load_search
 from tuning.space.explain import warnings
 
@@ -36,7 +36,7 @@ class Plan:
     split: Split
     ladder: Ladder
     folder: Path
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # what the split did, then everything to be wary of
 
     @property
     def probe(self) -> ProbeConfig:
@@ -80,10 +80,7 @@ def open_run(plan: Plan) -> Journal:
         )
     except OSError as error:
         raise InputError(f"{plan.folder}: the run folder cannot be written ({error.strerror})") from error
-    target = plan.folder / SPACE_FILE
-    temporary = target.with_suffix(".part")
-    temporary.write_text(plan.text, encoding="utf-8")
-    os.replace(temporary, target)
+    write_text(plan.folder / SPACE_FILE, plan.text)
     return journal
 
 

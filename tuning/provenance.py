@@ -22,7 +22,7 @@ def surroundings(threads: int) -> dict[str, Any]:
     return {
         "versions": {"skeltune": tuning.__version__, "python": platform.python_version()}
         | {name: _version(name) for name in PACKAGES},
-        "hardware": {"cpu": _cpu(), "cores": os.cpu_count(), "gpu": _gpu(), "threads": threads},
+        "hardware": {"cpu": cpu_name(), "cores": os.cpu_count(), "gpu": _gpu(), "threads": threads},
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
@@ -36,7 +36,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
+    """The processor as the system names it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():

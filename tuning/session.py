@@ -75,10 +75,6 @@ class Session:
         # The result of that epoch may have been lost between the checkpoint and whoever listens: give it again.
         self._again = state["extra"].get("result")
 
-    @property
-    def finished(self) -> bool:
-        return self.run.epoch >= self.run.config.epochs and self._again is None
-
     def step(self) -> dict[str, Any]:
         """One epoch, or the stored result of the last one before an interruption.
 

@@ -17,7 +17,7 @@ from methods.training.config import StreamsConfig, TrialConfig
 from methods.training.seeds import derive_seed
 from tuning.config.schema import SearchSpec
 from tuning.datasets import source_of
-from tuning.finish import write_text
+from tuning.files import write_text
 from tuning.observe.lines import duration
 from tuning.plan import probe_config
 from tuning.provenance import surroundings
@@ -107,8 +107,6 @@ def _say_other_data(told: Mapping[str, Any], fingerprint: str, say: Callable[[st
 
 def _epochs(session: Session, say: Callable[[str], None]) -> dict[str, Any]:
     """All epochs that are left, about twenty lines of progress, the last result."""
-    if session.finished:
-        session._again = checkpoint.read(session.path)["extra"]["result"]
     total, spent, begun = session.run.config.epochs, 0.0, session.run.epoch
     result: dict[str, Any] = {}
     while not result.get("done"):

@@ -26,15 +26,17 @@ def run(
     from tuning.space.explain import warnings
 
     path = find_space(space)
-    spec, bound = load_search(path)
-    clips = None
     if data:
         from tuning.plan import plan_search
 
         plan = plan_search(path, Path("runs"))
-        clips = len(plan.split.train)
-        typer.echo(plan.split.note)
-    for note in (*bound.start_notes, *warnings(spec, bound, clips)):
+        spec, bound = plan.spec, plan.space
+        said, *notes = plan.notes
+        typer.echo(said)
+    else:
+        spec, bound = load_search(path)
+        notes = [*bound.start_notes, *warnings(spec, bound, None)]
+    for note in notes:
         typer.echo(f"warning: {note}")
     dimensions = ", ".join(f"{method} {count}" for method, count in bound.free.items())
     typer.echo(f"{path}: fine; free dimensions: {dimensions}; space {spec.space_hash()[:12]}")

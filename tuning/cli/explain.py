@@ -25,11 +25,12 @@ def run(
     from tuning.space.explain import Facts, explain
 
     path = find_space(space)
-    spec, bound = load_search(path)
-    facts = Facts()
     if data:
         from tuning.plan import plan_search
 
-        facts = Facts(n_train=len(plan_search(path, Path("runs")).split.train))
+        plan = plan_search(path, Path("runs"))
+        spec, bound, facts = plan.spec, plan.space, Facts(n_train=len(plan.split.train))
+    else:
+        (spec, bound), facts = load_search(path), Facts()
     for line in explain(spec, bound, facts):
         typer.echo(line)
