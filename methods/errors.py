@@ -18,6 +18,10 @@ class InputError(ValueError):
         self.faults: tuple[str, ...] = faults
 
 
+class WorkFailed(Exception):
+    """What was asked could not be finished, through no fault of the input: one clear line, exit code 1."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest known name, else ``"; known: a, b"`` or nothing."""
     options = sorted(known)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,9 +25,43 @@ def cache_root() -> Path:
 
 
 def dataset_path(spec: SearchSpec) -> Path:
-    """The dataset's folder: as given, beside the search space, or under $SKELTUNE_DATA; generated for ``synthetic``."""
+    """The dataset's folder: as given, beside the search space, or under $SKELTUNE_DATA; generated for ``synthetic``.
+
+    What is no dataset of ours but data in a form that we read (a folder of .skeleton files, a CrosSCLR folder, ...) is
+    converted at first use and kept, under a name that changes with the files.
+    """
     found = locate_data(spec)
-    return synthetic_path() if found is None else found.resolve()
+    if found is None:
+        return synthetic_path()
+    found = found.resolve()
+    return found if (found / "meta.json").is_file() else converted_path(found)
+
+
+def converted_path(source: Path) -> Path:
+    """The dataset that ``source`` was or is now converted to, with every option as its reader has it by default.
+
+    Raises ``InputError`` for what no reader recognises, as :func:`methods.data.convert`.
+    """
+    from methods.data import convert
+    from methods.data.formats import recognise
+    from methods.data.reading.sources import tree_stamp
+    from tuning.progress import available_cores, conversion_progress
+
+    name, why = recognise(source)
+    key = hashlib.sha256(repr((name, str(source), tree_stamp(source))).encode()).hexdigest()[:12]
+    path = cache_root() / "datasets" / f"{source.name or 'data'}-{key}"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        print(f"{source}: {name} ({why}); converting to {path}", file=sys.stderr)
+        with conversion_progress(source.name) as tell:
+            try:
+                done = convert(source, path, name, workers=available_cores(), progress=tell)
+            except InputError:
+                if not path.exists():  # another process was quicker: then it is there
+                    raise
+                return path
+        print("\n".join(done.lines()), file=sys.stderr)
+    return path
 
 
 def synthetic_path() -> Path:
@@ -45,7 +80,7 @@ def synthetic_path() -> Path:
     return path
 
 
-def plain_rule(rule: Any) -> str | dict[str, Sequence[int]]:
+def plain_rule(rule: Any) -> Any:
     """A split or validation rule of the schema as :func:`methods.data.make_split` takes it."""
     return rule if isinstance(rule, str) else rule.model_dump(exclude_none=True)
 
@@ -57,7 +92,7 @@ class DataSource:
     path: str
     fingerprint: str
     protocol: str | Mapping[str, Sequence[int]]
-    validate_on: str | Mapping[str, Sequence[int]]
+    validate_on: str | Mapping[str, Sequence[int] | float]
     seed: int
 
     def dataset(self) -> SkeletonDataset:

@@ -202,6 +202,7 @@ def _provenance(
         "data": {
             "set": plan.spec.data.set,
             "fingerprint": plan.source.fingerprint,
+            "made_from": dict(plan.source.dataset().source),  # format, rules, steps and what was left out
             "split": plan.split.name,
             "validation": plan.split.note,
         },

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from methods.data.npyfiles import header_bytes, map_array
-from methods.data.preprocess import DEFAULT_STEPS, Array, Step, apply_steps, check_steps, parse_steps
+from methods.data.preprocess.recipes import DEFAULT_STEPS, Array, Step, apply_steps, check_steps, parse_steps
 from methods.data.skeletons import SkeletonDataset
 from methods.errors import InputError
 
@@ -48,7 +48,7 @@ def fixed_length(
     that cannot be written, or too little room on the disk.
     """
     parsed = parse_steps(steps)
-    check_steps(parsed, dataset.layout, frames)
+    check_steps(parsed, dataset.layout, frames, dataset.num_channels)
     name = f"t{frames}-{cache_key(dataset.fingerprint, parsed, frames)[:24]}.npy"
     shape = (len(dataset), dataset.num_channels, frames, dataset.layout.num_joints, dataset.num_persons)
     folders = _folders(dataset.path, cache)

@@ -12,6 +12,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.data.holdouts import BY_CHANCE, BY_PLACE, by_chance, by_place, chance_of
 from methods.data.skeletons import TEST, TRAIN, SkeletonDataset
 from methods.errors import InputError, did_you_mean
 
@@ -33,7 +34,8 @@ class Split:
     ``test`` is for the one reading at the end: **the search never reads it**. With ``validate_on: cv``,
     ``validation`` is empty and ``folds`` (len(train),) gives each training clip its fold; -1 marks a clip that joins
     persons of different folds, or whose persons are unknown: its label is used in no fold, its frames may be
-    pretrained on. ``held_out`` are the validation subjects; ``note`` says in words what was done.
+    pretrained on. ``held_out`` are the ids of the validation subjects (cameras, setups, where those were held out: then
+    persons may stand on both sides, and the note says so); ``note`` says in words what was done.
     """
 
     name: str
@@ -66,7 +68,7 @@ class _People:
 def make_split(
     dataset: SkeletonDataset,
     protocol: str | Mapping[str, Sequence[int]],
-    validate_on: str | Mapping[str, Sequence[int]] = "auto",
+    validate_on: str | Mapping[str, Sequence[int] | float] = "auto",
     seed: int = 0,
 ) -> Split:
     """Divide a dataset by a protocol and take validation subjects out of the training side.
@@ -74,19 +76,26 @@ def make_split(
     ``protocol``: a split stored in the dataset, or one of ``test_subjects``, ``train_subjects``, ``test_cameras``,
     ``train_cameras``, ``test_setups``, ``train_setups`` with a list of ids; the rest is the other side.
     ``validate_on``: ``auto`` (about 15 % of the training subjects, at least one, drawn by ``seed`` so that every class
-    is on both sides), ``cv`` (leave one subject out; with more than 8 subjects 5 groups of subjects) or
-    ``{held_out_subjects: [...]}``. A clip whose persons stand on both sides is used on neither, and the note counts
-    it. Raises InputError for unknown names and ids, empty sides, and a class that a side lacks.
+    is on both sides), ``cv`` (leave one subject out; with more than 8 subjects 5 groups of subjects),
+    ``{held_out_subjects: [...]}``, ``{held_out_cameras: [...]}``, ``{held_out_setups: [...]}``, or, for data that does
+    not say who is who, ``{held_out_share: 0.15}``: clips of every class by chance. A clip whose persons stand on both
+    sides is used on neither, and the note counts it. Raises InputError for unknown names and ids, empty sides, and a
+    class that a side lacks.
     """
     name, train, test, notes = protocol_sides(dataset, protocol)
     _check_side(dataset, train | test, {"train": train, "test": test}, name)
     people, shared = _People(dataset), _shared(dataset, train, test)
     if shared:
         notes.append(f"train and test share {shared} subjects")
+    if isinstance(validate_on, Mapping) and list(validate_on) != ["held_out_subjects"]:
+        fit, validation, held, told = _other_hold_out(dataset, train, validate_on, seed)
+        _check_side(dataset, train | test, {"train": fit, "validation": validation}, name)
+        return _split(name, (fit, validation, test), None, held, [*notes, *told])
     if not people.known[train].any():
         raise InputError(
             f"{dataset.path}: no subject is known in the training clips of split '{name}' (all -1), so no validation "
-            "subjects can be held out; convert the source with its subjects"
+            "subjects can be held out; convert the source with its subjects, or say validate_on: {held_out_share: "
+            "0.15} and mind that the same persons then train and validate"
         )
     if validate_on == "cv":
         folds, fold_note = _cross_validation(dataset, people, train, seed, name)
@@ -195,18 +204,32 @@ def _hold_out(people: _People, train: Mask, held_out: Sequence[int] | Ints) -> t
     return fit, validation, notes
 
 
+def _other_hold_out(
+    dataset: SkeletonDataset, train: Mask, validate_on: Mapping[str, Sequence[int] | float], seed: int
+) -> tuple[Mask, Mask, tuple[int, ...], list[str]]:
+    """Validation clips by camera, setup or chance."""
+    share = chance_of(validate_on)
+    if share is not None:
+        fit, validation, notes = by_chance(dataset, train, share, seed)
+        return fit, validation, (), notes
+    key = next(iter(validate_on), "")
+    ids = validate_on.get(key)
+    if len(validate_on) != 1 or key not in BY_PLACE or not isinstance(ids, Sequence):
+        known = ("held_out_subjects", *BY_PLACE, BY_CHANCE)
+        raise InputError(f"validate_on takes auto, cv or one of {', '.join(known)}; got {dict(validate_on)}")
+    return by_place(dataset, train, key, ids)
+
+
 def _held_out(
     dataset: SkeletonDataset,
     people: _People,
     train: Mask,
-    validate_on: str | Mapping[str, Sequence[int]],
+    validate_on: str | Mapping[str, Sequence[int] | float],
     seed: int,
 ) -> Ints:
     """The validation subjects, given or drawn."""
     subjects = people.ids(train)
     if isinstance(validate_on, Mapping):
-        if list(validate_on) != ["held_out_subjects"]:
-            raise InputError(f"validate_on takes auto, cv or held_out_subjects; got {list(validate_on)}")
         given = np.unique(np.asarray(validate_on["held_out_subjects"], dtype=np.int64))
         strangers = np.setdiff1d(given, subjects)
         if len(strangers) or not len(given):

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from methods.data.layouts import Layout
+from methods.data.layouts.layout import Layout
 from methods.errors import InputError, did_you_mean
 
 STREAMS = ("joint", "motion", "bone")

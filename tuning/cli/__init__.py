@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from methods.errors import InputError
+from methods.errors import InputError, WorkFailed
 from tuning.cli import check, data, evaluate, explain, leaderboard, methods, new, report, sample, search, status, train
 
 app = typer.Typer(
@@ -33,24 +33,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> int:
     try:
         code = app(arguments, standalone_mode=False)
-    except InputError as error:
+    except typer.Exit as end:
+        return int(end.exit_code)
+    except (Exception, KeyboardInterrupt) as error:
+        return _told(error)
+    return code if isinstance(code, int) else 0
+
+
+_NOT_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EPIPE)
+
+
+def _told(error: BaseException) -> int:
+    """Say in a line what went wrong and return the exit code; what only a fault of ours can raise is raised again."""
+    if isinstance(error, InputError):
         for fault in error.faults:
             print(f"skeltune: {fault}" if ":" not in fault.split(" ", 1)[0] else fault, file=sys.stderr)
         return 2
-    except typer.Exit as end:
-        return int(end.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
         print("skeltune: interrupted; the same command goes on", file=sys.stderr)
         return 130
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EPIPE):
-            raise
+    if isinstance(error, WorkFailed):
+        print(f"skeltune: {error}", file=sys.stderr)
+        return 1
+    if isinstance(error, OSError) and error.errno in _NOT_OURS:
         print(f"skeltune: {error.strerror}: {error.filename or 'output'}", file=sys.stderr)
         return 1
-    except Exception as error:
-        show = getattr(error, "show", None)  # typer's own usage errors, whose class it keeps to itself
-        if show is None or not hasattr(error, "exit_code"):
-            raise
-        show()
-        return 2
-    return code if isinstance(code, int) else 0
+    show = getattr(error, "show", None)  # typer's own usage errors, whose class it keeps to itself
+    if show is None or not hasattr(error, "exit_code"):
+        raise error
+    show()
+    return 2

@@ -72,9 +72,24 @@ class SplitRule(Section):
 
 
 class HoldOut(Section):
-    """Which training subjects a search validates on."""
+    """On which part of the training side a search validates: exactly one of these."""
 
-    held_out_subjects: Subjects
+    held_out_subjects: Subjects | None = None
+    held_out_cameras: Subjects | None = None
+    held_out_setups: Subjects | None = None
+    held_out_share: Annotated[float, Field(gt=0, le=0.5)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> HoldOut:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise _fault(f"validate_on takes auto, cv or exactly one of {', '.join(type(self).model_fields)}")
+        return self
+
+
+def _one_or_more(value: Any) -> Any:
+    """A single name stands for a list of one: ``preprocess: crossclr``."""
+    return (value,) if isinstance(value, str) else value
 
 
 def _split(value: Any) -> Any:
@@ -90,7 +105,7 @@ def _validate_on(value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         return HoldOut.model_validate(dict(value))
-    raise _fault(f"must be auto, cv or {{held_out_subjects: [...]}}, got {value!r}")
+    raise _fault(f"must be auto, cv, {{held_out_subjects: [...]}} or the like, got {value!r}")
 
 
 class DataSpec(Section):
@@ -99,7 +114,9 @@ class DataSpec(Section):
     set: str = Field(min_length=1)
     split: Annotated[str | SplitRule, BeforeValidator(_split)] = "xsub"
     validate_on: Annotated[str | HoldOut, BeforeValidator(_validate_on)] = "auto"
-    preprocess: tuple[str, ...] | None = None  # None: the default steps of methods.data.preprocess
+    preprocess: Annotated[tuple[str, ...] | None, BeforeValidator(_one_or_more)] = (
+        None  # None: the default steps of methods.data.preprocess
+    )
     frames: Annotated[int, Field(ge=4)] | None = None  # None: the method's recipe
 
 
@@ -303,7 +320,7 @@ class SearchSpec:
         parts = {
             "format": FORMAT,
             "seed": self.seed,
-            "data": self.data.model_dump(),
+            "data": self.data.model_dump(exclude_none=True),  # so that a new optional word changes no old hash
             "search": _one_form(self.search),
             "schedule": self.schedule.model_dump(),
             "probe": self.probe.model_dump(),

@@ -1,26 +1,32 @@
 """Ragged .npz: clips of different lengths one behind the other in one array, with offsets.
 
-Required keys, F frames in all, N clips: ``sequences`` (F, M, V, C) finite floats; ``lengths``, ``offsets``, ``labels``
+Required keys, F frames in all, N clips: ``sequences`` (F, M, V, C) floats; ``lengths``, ``offsets``, ``labels``
 (N,) whole numbers; ``subjects`` (N,) or (N, P); ``names`` (N,), ``class_names`` (K,), ``joint_names`` (V,) texts;
-``parents`` (V,) with -1 for the root. Optional: ``cameras``, ``setups`` (N,) and split masks (N,) bool:
-``<split>_train`` and, where the rest is not all test, ``<split>_test``. Other keys are not read; the
-dataset's source names them. The archive is loaded without pickle and checked as a whole before anything is written.
+``parents`` (V,) with -1 for the root. Optional: ``cameras``, ``setups`` (N,), ``folds`` (N,) whole numbers (split
+``fold<k>`` tests on fold k) and split masks (N,) bool: ``<split>_train`` and, where the rest is not all test,
+``<split>_test``. Other keys are not read; the dataset's source names them. The archive is read without pickle, the
+frames through a memory map.
 """
 
 from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.data.layouts import LAYOUTS, Layout, layout_from_parts
-from methods.data.npyfiles import HEADER_ERRORS
-from methods.data.skeletons import TEST, TRAIN, UNUSED, DatasetWriter, SkeletonDataset
+from methods.data.layouts.layout import LAYOUTS, Layout, layout_from_parts
+from methods.data.npyfiles import HEADER_ERRORS, map_member
+from methods.data.reading.sources import Clip, Item, ReadOptions, Skipped, Source, spans
+from methods.data.skeletons import TEST, TRAIN, UNUSED
 from methods.errors import InputError
+
+OPTIONS = frozenset({"layout"})
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -36,37 +42,79 @@ _REQUIRED: dict[str, tuple[str, tuple[str | None, ...]]] = {
     "joint_names": ("U", ("V",)),
     "parents": ("i", ("V",)),
 }
-_OPTIONAL: dict[str, tuple[str, tuple[str | None, ...]]] = {"cameras": ("i", ("N",)), "setups": ("i", ("N",))}
+_OPTIONAL: dict[str, tuple[str, tuple[str | None, ...]]] = {
+    "cameras": ("i", ("N",)),
+    "setups": ("i", ("N",)),
+    "folds": ("i", ("N",)),
+}
 _KINDS = {"i": "whole numbers", "f": "numbers", "U": "texts", "b": "True or False"}
-_MOST_FAULTS = 20
 _UNREADABLE = (*HEADER_ERRORS, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_FRAMES = "sequences"
 
 
-def recognises(source: Path) -> bool:
-    """Say whether the file is an .npz with the keys that only this format has."""
+def recognises(source: Path) -> str | None:
+    """An .npz with the keys that only this format has."""
     try:
         with zipfile.ZipFile(source) as archive:
-            return {"sequences.npy", "lengths.npy", "offsets.npy"} <= set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
+            keys = {"sequences.npy", "lengths.npy", "offsets.npy"}
+            return "an .npz with sequences, lengths and offsets" if keys <= set(archive.namelist()) else None
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
+        return None
 
 
-def convert(source: Path, out: Path) -> SkeletonDataset:
-    """Write a ragged .npz as a dataset folder; raises InputError with all faults of the file at once."""
-    arrays = _load(source)
+def plan(source: Path, options: ReadOptions, scratch: Path) -> Source:
+    """Check all that is not frames; raises InputError with all faults of the archive at once."""
+    arrays = _load(source, scratch)
     faults = [*_shape_faults(arrays), *_split_faults(arrays)]
-    if not faults:
-        faults = _content_faults(arrays)
-    layout = None if faults else _layout(arrays, source, faults)
+    layout = None if faults else _layout(arrays, source, options.layout, faults)
     if faults or layout is None:
-        more = [f"and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
-        raise InputError(*(f"{source}: {fault}" for fault in [*faults[:_MOST_FAULTS], *more]))
-    return _write(arrays, layout, source, out)
+        raise InputError(*(f"{source}: {fault}" for fault in faults))
+    read = {*_REQUIRED, *_OPTIONAL, *(f"{split}{end}" for split in _split_names(arrays) for end in ("_train", "_test"))}
+    return Source(
+        layout=layout,
+        class_names=tuple(arrays["class_names"].tolist()),
+        persons=arrays[_FRAMES].shape[1],
+        channels=arrays[_FRAMES].shape[3],
+        items=spans(len(arrays["labels"]), source),
+        read=partial(_read, scratch=str(scratch)),
+        notes={
+            "not_read": sorted(set(arrays) - read),
+            **{key: str(arrays[key]) for key in ("unit", "fps_note") if key in arrays and arrays[key].ndim == 0},
+        },
+        chunk=1,
+    )
 
 
-def _load(source: Path) -> Arrays:
-    """Load every array; one that would need pickle is a fault, named with the others."""
-    faults, arrays = [], {}
+def _read(item: Item, scratch: str) -> Iterator[Clip | Skipped]:
+    arrays = _loaded(item.path, item.stamp, scratch)
+    frames, sides = arrays[_FRAMES], _splits(arrays)
+    unknown = np.full(len(arrays["labels"]), -1)
+    cameras, setups = arrays.get("cameras", unknown), arrays.get("setups", unknown)
+    for index in range(*item.span):
+        name, start, length = str(arrays["names"][index]), int(arrays["offsets"][index]), int(arrays["lengths"][index])
+        if start < 0 or length < 0 or start > len(frames) - length:
+            yield Skipped(name, "ends outside the frames", f"clip {index}: {start} + {length} of {len(frames)}")
+            continue
+        yield Clip(
+            frames=frames[start : start + length],
+            label=int(arrays["labels"][index]),
+            name=name,
+            subjects=tuple(np.atleast_1d(arrays["subjects"][index]).tolist()),
+            camera=int(cameras[index]),
+            setup=int(setups[index]),
+            sides={split: int(table[index]) for split, table in sides.items()},
+        )
+
+
+@lru_cache(maxsize=2)
+def _loaded(source: str, _: tuple[int, ...], scratch: str) -> Arrays:
+    return _load(Path(source), Path(scratch))
+
+
+def _load(source: Path, scratch: Path) -> Arrays:
+    """Load every array, the frames as a map; one that would need pickle is a fault, named with the others."""
+    faults: list[str] = []
+    arrays: Arrays = {}
     try:
         archive = np.load(source, allow_pickle=False)
     except (*_UNREADABLE, OSError) as error:
@@ -76,7 +124,9 @@ def _load(source: Path) -> Arrays:
     with archive:
         for key in archive.files:
             try:
-                arrays[key] = np.asarray(archive[key])
+                arrays[key] = map_member(source, key, scratch) if key == _FRAMES else np.asarray(archive[key])
+            except InputError as error:
+                faults += error.faults
             except (*_UNREADABLE, OSError) as error:
                 why = "holds pickled objects, which are never loaded" if "pickle" in str(error) else f"damaged: {error}"
                 faults.append(f"{source}: key '{key}' {why}")
@@ -124,32 +174,12 @@ def _split_faults(arrays: Arrays) -> list[str]:
     return faults
 
 
-def _content_faults(arrays: Arrays) -> list[str]:
-    sequences, classes = arrays["sequences"], len(arrays["class_names"])
-    names, lengths, offsets = arrays["names"], arrays["lengths"].astype(np.int64), arrays["offsets"].astype(np.int64)
-    faults = []
-    for index in np.flatnonzero((arrays["labels"] < 0) | (arrays["labels"] >= classes)):
-        faults.append(
-            f"clip {index} ('{names[index]}') has label {arrays['labels'][index]}, there are {classes} classes"
-        )
-    for index in np.flatnonzero(lengths < 1):
-        faults.append(f"clip {index} ('{names[index]}') has length {lengths[index]}")
-    for index in np.flatnonzero((offsets < 0) | (offsets > len(sequences) - lengths)):
-        faults.append(f"clip {index} ('{names[index]}') ends outside the {len(sequences)} frames")
-    for key in ("subjects", "cameras", "setups"):
-        if key in arrays and (arrays[key].astype(np.int64) < -1).any():
-            faults.append(f"key '{key}' holds {int(arrays[key].min())}; ids are 0 or more, -1 for unknown")
-    if not faults:
-        for clip, (start, length) in enumerate(zip(offsets, lengths, strict=True)):
-            good = np.isfinite(sequences[start : start + length]).all(axis=(1, 2, 3))
-            if not good.all():
-                frame = int((~good).argmax())
-                faults.append(f"clip {clip} ('{names[clip]}') frame {frame} holds NaN or infinite coordinates")
-    return faults
-
-
-def _layout(arrays: Arrays, source: Path, faults: list[str]) -> Layout | None:
-    """The built-in layout where names and parents are its own, else one derived from them."""
+def _layout(arrays: Arrays, source: Path, given: Layout | None, faults: list[str]) -> Layout | None:
+    """The layout given; the built-in one where names and parents are its own; else one derived from them."""
+    if given is not None:
+        if given.num_joints != arrays[_FRAMES].shape[2]:
+            faults.append(f"has {arrays[_FRAMES].shape[2]} joints, layout '{given.name}' has {given.num_joints}")
+        return given
     joints, parents = tuple(arrays["joint_names"].tolist()), tuple(arrays["parents"].tolist())
     for layout in LAYOUTS.values():
         if (layout.joints, layout.parents) == (joints, parents):
@@ -167,34 +197,6 @@ def _splits(arrays: Arrays) -> dict[str, NDArray[np.int8]]:
         train = arrays[f"{split}_train"]
         test = arrays.get(f"{split}_test", ~train)
         out[split] = np.where(train, TRAIN, np.where(test, TEST, UNUSED)).astype(np.int8)
+    for fold in np.unique(arrays["folds"]).tolist() if "folds" in arrays else ():
+        out[f"fold{fold}"] = np.where(arrays["folds"] == fold, TEST, TRAIN).astype(np.int8)
     return out
-
-
-def _write(arrays: Arrays, layout: Layout, source: Path, out: Path) -> SkeletonDataset:
-    splits = _splits(arrays)
-    read = {*_REQUIRED, *_OPTIONAL, *(f"{split}{end}" for split in splits for end in ("_train", "_test"))}
-    notes: dict[str, object] = {
-        "converter": "ragged_npz",
-        "file": source.name,
-        "steps": [],
-        "not_read": sorted(set(arrays) - read),
-        **{key: str(arrays[key]) for key in ("unit", "fps_note") if key in arrays and arrays[key].ndim == 0},
-    }
-    sequences, count = arrays["sequences"], len(arrays["labels"])
-    unknown = np.full(count, -1)
-    cameras, setups = arrays.get("cameras", unknown), arrays.get("setups", unknown)
-    writer = DatasetWriter(
-        out, layout, arrays["class_names"].tolist(), sequences.shape[1], notes, channels=sequences.shape[3]
-    )
-    with writer:
-        for index in range(count):
-            start = int(arrays["offsets"][index])
-            writer.append(
-                sequences[start : start + int(arrays["lengths"][index])],
-                int(arrays["labels"][index]),
-                np.atleast_1d(arrays["subjects"][index]).tolist(),
-                camera=int(cameras[index]),
-                setup=int(setups[index]),
-                name=str(arrays["names"][index]),
-            )
-        return writer.finish(splits)

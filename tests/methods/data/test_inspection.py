@@ -60,3 +60,80 @@ def test_nan_from_outside_is_found(tmp_path: Path) -> None:
     (path / "frames.npy").write_bytes(raw)
     with pytest.raises(InputError, match="holds NaN"):
         inspect_dataset(open_dataset(path))
+
+
+def test_near_copies_are_told_by_split_and_label(tmp_path: Path) -> None:
+    clips = random_clips(6)
+    clips += [np.round(clips[0], 4), clips[1].copy(), np.round(clips[2], 4)]
+    labels = [0, 1, 0, 1, 0, 1, 0, 1, 1]
+    split = [1, 1, 1, 1, 2, 2, 2, 2, 1]
+    found = inspect_dataset(write(tmp_path / "set", clips, labels, list(range(9)), {"s": split}))
+    assert [pair[:2] for pair in found.near] == [("c0", "c6"), ("c2", "c8")]
+    assert found.across == {"s": (("c1", "c7"),)}  # byte for byte, and so not among the near ones
+    assert [pair[:2] for pair in found.near_across["s"]] == [("c0", "c6")]
+    assert found.conflicts == (("c2", "c8"),)
+    assert found.copies is not None and found.copies.identical == ((1, 7),)
+    warnings = [line for line in found.lines() if line.startswith("!")]
+    assert [line.split(":")[0] for line in warnings] == [
+        "! 1 groups of byte-identical clips",
+        "! split s",
+        "! 2 pairs of near-identical clips",
+        "! split s",
+        "! 1 clips have another label than a copy of theirs",
+    ]
+    assert "1 test clips are near-identical to a training clip: c0 ~ c6 (0.0000)" in warnings[3]
+
+
+def test_a_crowd_has_one_line(tmp_path: Path) -> None:
+    clips = [*random_clips(3), *(np.zeros((frames, 1, 5, 3), dtype=np.float32) for frames in range(1, 90))]
+    split = [1, 1, 1, 1] + [2] * 88
+    found = inspect_dataset(write(tmp_path / "set", clips, [0] * 92, [0] * 92, {"s": split}))
+    assert found.crowds == (tuple(f"c{index}" for index in range(3, 92)),)
+    assert len(found.near_across["s"]) == 88
+    text = "\n".join(found.lines())
+    assert "! 89 clips are all near-identical: c3, c4" in text
+    assert "88 test clips are near-identical to a training clip: c3 ~ c4 (in a crowd)" in text
+
+
+def test_findings_are_told_by_kind_with_their_places(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    body = np.array([[0, 1, 0], [0, 1.5, 0], [-0.2, 1.4, 0], [0.2, 1.4, 0], [0, 1.8, 0]])
+    clips = [
+        (body + rng.normal(0, 0.3, (1, 2, 1, 3)) + rng.normal(0, 0.002, (20, 2, 5, 3))).astype(np.float32)
+        for _ in range(6)
+    ]
+    clips[2][7, 1, 4] += 1  # the head of the second person jumps
+    clips[3][4:6, 0] = 0
+    clips[4][:, 1] = clips[4][0, 1]
+    data = write(tmp_path / "set", clips, [0, 1] * 3, [(1, 2)] * 6)
+    found = inspect_dataset(data)
+    assert found.places["joint_jump"] == ("c2 (frame 7, head, person 1)",)
+    assert found.places["gap"] == ("c3 (frame 4, person 0)",)
+    assert found.places["frozen_person"] == ("c4 (frame 0, person 1)",)
+    lines = found.lines()
+    assert "! 1 clips have a joint that jumps: c2 (frame 7, head, person 1)" in lines
+    assert "! 1 clips hold a person who never moves: c4 (frame 0, person 1)" in lines
+    assert [line for line in lines if line.startswith("bones      vary by")]
+    assert len(found.anomalies.bones) == 4
+
+
+def test_the_joint_that_centred_data_has_at_zero_is_no_lost_joint(tmp_path: Path) -> None:
+    clips = [clip - clip[:, :, 1:2] for clip in random_clips(6)]
+    found = inspect_dataset(write(tmp_path / "set", clips, [0, 1] * 3, list(range(6))))
+    assert found.missing == {"neck": 1.0}
+    assert not [line for line in found.lines() if line.startswith("!")]
+    assert "origin     neck: at exactly zero in most clips" in found.lines()
+
+
+def test_every_clip_with_nan_is_named(tmp_path: Path) -> None:
+    data = people_dataset(tmp_path / "set", 4)
+    path, ends = data.path, data.offsets + data.lengths
+    frames = np.load(path / "frames.npy")
+    frames[ends[[1, 6]] - 1, 0, 2] = np.inf
+    np.save(path / "frames.npy", frames)
+    with pytest.raises(InputError) as caught:
+        inspect_dataset(open_dataset(path))
+    assert [fault.split(": ")[1] for fault in caught.value.faults] == [
+        "clip 1 holds NaN; the file was changed after it was written",
+        "clip 6 holds NaN; the file was changed after it was written",
+    ]

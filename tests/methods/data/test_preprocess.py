@@ -1,19 +1,14 @@
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from dataset_helpers import STICK
 
-from methods.data.layouts import NTU25, layout_from_parts
-from methods.data.preprocess import DEFAULT_STEPS, PAPER_STEPS, apply_steps, parse_steps, resize
+from methods.data.layouts import COCO17, layout_from_parts
+from methods.data.preprocess import DEFAULT_STEPS, RECIPES, STEPS, apply_steps, expand_steps, parse_steps, resize
 from methods.data.skeletons import count_valid
 from methods.errors import InputError
-
-REFERENCE = Path(os.environ.get("SKELTUNE_REFERENCE", "../shared/reference")) / "preprocess.npz"
 
 
 def body(frames: int = 7, persons: int = 2, seed: int = 0) -> np.ndarray:
@@ -37,24 +32,6 @@ def run(clip: np.ndarray, *names: str, frames: int = 7) -> np.ndarray:
     out = apply_steps(clip, count_valid(clip, STICK), STICK, parse_steps(names), frames)
     assert out.dtype == np.float32 and out.flags.c_contiguous and out.flags.writeable
     return out.transpose(1, 3, 2, 0)
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize("length", [50, 64])
-@pytest.mark.parametrize("index", range(6))
-def test_the_paper_steps_give_the_official_numbers(length: int, index: int) -> None:
-    if not REFERENCE.exists():
-        pytest.skip(f"no reference numbers at {REFERENCE} (set SKELTUNE_REFERENCE)")
-    with np.load(REFERENCE, allow_pickle=False) as numbers:
-        raw = numbers[f"input/raw{index}"].transpose(1, 3, 2, 0)
-        valid = count_valid(raw, NTU25)
-        assert valid == numbers[f"crs/length/{index}"]
-        out = apply_steps(raw, valid, NTU25, parse_steps(PAPER_STEPS), length)
-        np.testing.assert_allclose(out, numbers[f"crs/L{length}/{index}/position"], rtol=0, atol=1e-5)
-        key = f"crs/L{length}/{index}/position_before_rotation"
-        if key in numbers.files:
-            before = apply_steps(raw, valid, NTU25, parse_steps(PAPER_STEPS[:-1]), length)
-            np.testing.assert_allclose(before, numbers[key], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("count", "length"), [(1, 5), (2, 50), (37, 64), (64, 64), (300, 50), (51, 50)])
@@ -141,19 +118,80 @@ def test_unit_scale_and_bone_lengths_take_the_size_away() -> None:
     assert there.sum() == 13
 
 
+def test_align_body_stands_a_turned_clip_upright() -> None:
+    """Any turn of the clip is undone; the spine is exactly +z then, the shoulders in the x-z plane towards +x."""
+    clip = body()
+    clip[0, 0, 1] = clip[0, 0, 0] + [0.1, 0.5, -0.2]  # the spine: hip to neck
+    clip[3, 1] = 0
+    turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
+    turn *= np.sign(np.linalg.det(turn))
+    out = run(clip, "align_body")
+    np.testing.assert_allclose(run((clip @ turn).astype("f4"), "align_body"), out, atol=2e-5)
+    spine, shoulders = out[0, 0, 1] - out[0, 0, 0], out[0, 0, 3] - out[0, 0, 2]
+    np.testing.assert_allclose(spine[:2], 0, atol=1e-6)
+    assert spine[2] > 0
+    assert shoulders[1] == pytest.approx(0, abs=1e-6)
+    assert shoulders[0] > 0
+    assert not out[3, 1].any()
+    np.testing.assert_allclose(np.linalg.norm(out, axis=-1), np.linalg.norm(clip, axis=-1), rtol=1e-5)
+
+
+def test_align_body_leaves_a_clip_without_a_frame_to_go_by() -> None:
+    clip = body()
+    clip[:, 0, 3] = clip[:, 0, 2]  # shoulders in one point
+    np.testing.assert_array_equal(run(clip, "align_body"), clip)
+    clip[4, 0, 3] += 1  # but once
+    assert np.abs(run(clip, "align_body") - clip).max() > 0.1
+
+
 def test_step_lists() -> None:
     assert [step.name for step in parse_steps(["centre"])] == ["centre", "resize"]
     assert [step.name for step in parse_steps(["resize", "rotate_y"])] == ["resize", "rotate_y"]
     assert [step.name for step in parse_steps(DEFAULT_STEPS)] == list(DEFAULT_STEPS)
     with pytest.raises(InputError) as caught:
         parse_steps(["center", "resize", "trim", "trim"])
-    assert len(caught.value.faults) == 4
-    assert "did you mean 'centre'" in str(caught.value)
+    assert caught.value.faults == (
+        "unknown preprocessing step 'center'; did you mean 'centre'?",
+        "preprocessing step 'trim' is named twice",
+        "preprocessing step 'trim' must come before 'resize'",
+    )
     with pytest.raises(InputError, match="list of names"):
         parse_steps("centre")
 
 
+def test_recipes_are_names_for_lists() -> None:
+    for name, steps in RECIPES.items():
+        assert [step.name for step in parse_steps([name])] == list(steps)
+        assert expand_steps([name]) == expand_steps(name) == steps
+        assert name not in STEPS
+    assert expand_steps(["unit_scale", "agcn", "resise"]) == ("unit_scale", *RECIPES["agcn"], "resise")
+    assert expand_steps("centre") == ("centre",)
+    assert [step.name for step in parse_steps(["unit_scale", "ucla"])][-1] == "sample"
+    with pytest.raises(InputError, match=r"'trim' is named twice \(it is in 'agcn'\)"):
+        parse_steps(["trim", "agcn"])
+    with pytest.raises(InputError, match="did you mean 'crossclr'"):
+        parse_steps(["croscclr"])
+
+
+def test_only_one_step_ends_at_the_wanted_length() -> None:
+    assert [step.name for step in parse_steps(["sample", "centre"])] == ["sample", "centre"]
+    with pytest.raises(InputError) as caught:
+        parse_steps(["sample", "resize", "trim_empty"])
+    assert caught.value.faults == (
+        "preprocessing steps 'sample' and 'resize' both end at T frames; name one of them",
+        "preprocessing step 'trim_empty' must come before 'sample'",
+    )
+
+
 def test_what_a_layout_or_a_clip_lacks_is_named() -> None:
+    with pytest.raises(InputError) as caught:
+        apply_steps(np.ones((3, 1, 17, 2), "f4"), 3, COCO17, parse_steps(["agcn_paper"]), 5)
+    assert [fault.partition(", and")[0] for fault in caught.value.faults] == [
+        "step 'centre_spine' needs a spine",
+        "step 'spine_z' needs a spine",
+        "step 'spine_z' needs x, y and z; the clips have 2 coordinates",
+        "step 'shoulders_x' needs x, y and z; the clips have 2 coordinates",
+    ]
     bare = layout_from_parts("bare", [f"j{index}" for index in range(5)], [-1, 0, 1, 2, 3])
     with pytest.raises(InputError, match="needs shoulders"):
         apply_steps(body(), 7, bare, parse_steps(["rotate_y"]), 5)

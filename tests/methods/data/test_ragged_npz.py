@@ -7,11 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from methods.data import convert, fixed_length, inspect_dataset, make_split, open_dataset
+from methods.data import SkeletonDataset, fixed_length, inspect_dataset, make_split, open_dataset
+from methods.data import convert as convert_source
 from methods.data.layouts import KINECT20
 from methods.errors import InputError
 
 DATA = Path(os.environ.get("SKELTUNE_DATA", "../shared/data"))
+
+
+def convert(source: Path, out: Path, form: str = "auto") -> SkeletonDataset:
+    return convert_source(source, out, form, strict=True).dataset
 
 
 def content(**change: Any) -> dict[str, Any]:
@@ -30,6 +35,7 @@ def content(**change: Any) -> dict[str, Any]:
         "own_train": np.array([True, False, False]),
         "own_test": np.array([False, True, False]),
         "folds": np.array([0, 1, 2]),
+        "more": np.array([0, 1, 2]),
         **change,
     }
     return {key: value for key, value in whole.items() if value is not None}
@@ -49,7 +55,8 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert data.cameras.tolist() == [1, 2, 1] and data.setups.tolist() == [-1] * 3
     assert data.subjects.tolist() == [[3], [4], [3]]
     assert data.layout.mirror == (0, 1, 3, 2)
-    assert data.source["not_read"] == ["folds"]
+    assert data.source["not_read"] == ["more"]
+    assert data.splits["fold1"].tolist() == [1, 2, 1]
 
 
 def test_clips_may_lie_anywhere_in_the_file(tmp_path: Path) -> None:
@@ -76,15 +83,15 @@ BROKEN[5, 0, 1, 1] = np.nan
     [
         ({"labels": None, "parents": None}, ["'labels' is missing", "'parents' is missing"]),
         ({"names": np.array(["a", None, "c"], object)}, ["'names' holds pickled objects"]),
-        ({"sequences": BROKEN}, ["clip 2 ('c') frame 0 holds NaN"]),
+        ({"sequences": BROKEN}, ["c: NaN or infinite coordinates: frame 0"]),
         ({"sequences": np.zeros((8, 4, 3))}, ["'sequences' has shape (8, 4, 3)"]),
-        ({"labels": np.array([0, 2, -1])}, ["clip 1 ('b') has label 2", "clip 2 ('c') has label -1"]),
+        ({"labels": np.array([0, 2, -1])}, ["b: label outside the table: label 2", "c: label outside the table"]),
         ({"labels": np.array([0.5, 0, 1])}, ["'labels' holds float64, wanted whole numbers"]),
-        ({"lengths": np.array([4, 0, 3])}, ["clip 1 ('b') has length 0"]),
-        ({"lengths": np.array([4, 1, 4])}, ["clip 2 ('c') ends outside the 8 frames"]),
-        ({"offsets": np.array([0, 4, -1])}, ["clip 2 ('c') ends outside"]),
-        ({"lengths": np.array([4, 1, 2**63 - 1])}, ["clip 2 ('c') ends outside"]),
-        ({"subjects": np.array([1, 2, -3])}, ["'subjects' holds -3"]),
+        ({"lengths": np.array([4, 0, 3])}, ["b: no frames"]),
+        ({"lengths": np.array([4, 1, 4])}, ["c: ends outside the frames: clip 2: 5 + 4 of 8"]),
+        ({"offsets": np.array([0, 4, -1])}, ["c: ends outside the frames"]),
+        ({"lengths": np.array([4, 1, 2**63 - 1])}, ["c: ends outside the frames"]),
+        ({"subjects": np.array([1, 2, -3])}, ["c: an id below -1"]),
         ({"subjects": np.zeros((3, 2, 2), int), "names": np.array(["a"])}, ["'subjects' has shape", "'names' has"]),
         ({"parents": np.array([-1, 0, 1, -1])}, ["exactly one joint"]),
         ({"joint_names": np.array(["a", "a", "b", "c"])}, ["twice: a"]),
@@ -163,6 +170,6 @@ def test_sbu(tmp_path: Path) -> None:
     assert (len(data), data.num_classes, data.num_persons, data.subjects.shape) == (282, 8, 2, (282, 2))
     found = inspect_dataset(data)
     assert (found.splits["disjoint"]["train"].clips, found.splits["disjoint"]["test"].clips) == (85, 80)
-    assert found.shared_subjects == {"disjoint": 0} and found.across == {}
+    assert found.shared_subjects["disjoint"] == 0 and found.across == {}
     split = make_split(data, {"test_subjects": [3, 4]}, "auto", 0)
     assert not set(data.subjects[split.train].ravel()) & set(data.subjects[split.validation].ravel())

@@ -11,7 +11,8 @@ from dataset_helpers import STICK, people_dataset, random_clips, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.data.skeletons import DatasetWriter, open_dataset
+from methods.data.skeletons import open_dataset
+from methods.data.writer import DatasetWriter
 from methods.errors import InputError
 
 coordinates = st.floats(-1e6, 1e6, width=32)

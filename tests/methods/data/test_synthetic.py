@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 from methods.data.layouts import NTU25
-from methods.data.movements import TWO_PERSON, perform
-from methods.data.puppet import Array, draw_style
 from methods.data.skeletons import SkeletonDataset
 from methods.data.synthetic import (
     ACTIONS,
@@ -21,6 +19,8 @@ from methods.data.synthetic import (
     held_out_subjects,
     write_synthetic,
 )
+from methods.data.synthetic.movements import TWO_PERSON, perform
+from methods.data.synthetic.puppet import Array, draw_style
 from methods.errors import InputError
 
 TINY = SyntheticConfig(clips_per_cell=1, subjects=2, cameras=2, min_frames=20, max_frames=40)

@@ -111,8 +111,8 @@ def test_a_wrong_section_is_reported_at_its_place(line: str, col: int, message: 
         ("synthetic}", "synthetic, split: {test_subjects: [a]}}", (3, 48), "must be a whole number, got 'a'"),
         ("synthetic}", "synthetic, split: {test_subjects: []}}", (3, 47), "a list of at least one"),
         ("synthetic}", "synthetic, split: {}}", (3, 24), "exactly one of test_subjects"),
-        ("synthetic}", "synthetic, validate_on: atuo}", (3, 37), "must be auto, cv or"),
-        ("synthetic}", "synthetic, preprocess: trim}", (3, 36), "must be a list"),
+        ("synthetic}", "synthetic, validate_on: atuo}", (3, 37), "must be auto, cv, {held_out_subjects"),
+        ("synthetic}", "synthetic, preprocess: 3}", (3, 36), "must be a list"),
     ],
 )
 def test_a_wrong_head_is_reported_at_its_place(old: str, new: str, place: tuple[int, int], says: str) -> None:

@@ -17,10 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.data.layouts import NTU25
-from methods.data.movements import ACTIONS, TWO_PERSON, perform
-from methods.data.puppet import JOINTS, Array, Style, draw_style
-from methods.data.skeletons import DatasetWriter, SkeletonDataset
+from methods.data.layouts.layout import NTU25
+from methods.data.skeletons import SkeletonDataset
+from methods.data.synthetic.movements import ACTIONS, TWO_PERSON, perform
+from methods.data.synthetic.puppet import JOINTS, Array, Style, draw_style
+from methods.data.writer import DatasetWriter
 from methods.errors import InputError, did_you_mean
 
 __all__ = ["ACTIONS", "PERSONS", "QUICKSTART", "TWO_PERSON", "SyntheticClip", "SyntheticConfig", "generate_clips",

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.data.preprocess import present
+from methods.data.inspection.anomalies import KINDS, Anomalies, Finding, find_anomalies
+from methods.data.inspection.duplicates import Across, Duplicates, find_duplicates, label_conflicts, pairs_across
+from methods.data.preprocess.recipes import present
 from methods.data.skeletons import TEST, TRAIN, SkeletonDataset
 from methods.data.splits import protocol_sides
 from methods.errors import InputError
 
 _SHOWN = 8
+_SAID = ("not_finite", "empty_clip", "one_frame")  # kinds that have a line of their own, or are errors
+_MOST_FAULTS = 20
+
+
+class NearPair(NamedTuple):
+    """Names of two clips that are near-identical, and how far apart (`copies`); NaN within a crowd."""
+
+    first: str
+    second: str
+    distance: float
 
 
 @dataclass(frozen=True)
@@ -36,7 +48,11 @@ class Inspection:
 
     ``missing`` (joint name -> share of person-frames in which a person is there and this joint is at exactly
     (0, 0, 0)). ``duplicates``: groups of names of byte-identical clips; ``across``: split -> (train name, test name)
-    pairs that are byte-identical. ``frozen``: clips of several frames that are all the same.
+    pairs that are byte-identical. ``frozen``: clips of several frames that are all the same. ``near``: near-identical
+    pairs; ``near_across``: split -> (train, test) pairs for the test clips that are near-identical, though not
+    byte-identical, to a training clip; ``crowds``: sets of more copies than anyone wants to read in pairs;
+    ``conflicts``: clips that are identical or near-identical and carry different labels. ``anomalies`` are findings in
+    single clips, ``places`` says for each kind where they are. ``copies`` has the duplicates by index.
     """
 
     path: str
@@ -64,6 +80,13 @@ class Inspection:
     splits: Mapping[str, Mapping[str, SplitFacts]] = field(default_factory=dict)
     across: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     shared_subjects: Mapping[str, int] = field(default_factory=dict)
+    near: tuple[NearPair, ...] = ()
+    near_across: Mapping[str, tuple[NearPair, ...]] = field(default_factory=dict)
+    crowds: tuple[tuple[str, ...], ...] = ()
+    conflicts: tuple[tuple[str, str], ...] = ()
+    anomalies: Anomalies = field(default_factory=Anomalies)
+    places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    copies: Duplicates | None = None
 
     def lines(self) -> list[str]:
         """Return the findings as lines of plain text, the worrying ones marked with '!'."""
@@ -78,6 +101,15 @@ class Inspection:
         ]
         if self.without_second is not None:
             out.append(f"persons    {self.without_second:.1%} of the clips have no second person")
+        if self.anomalies.bones:
+            spreads = [bone.spread for bone in self.anomalies.bones]
+            worst = max(self.anomalies.bones, key=lambda bone: bone.spread)
+            out.append(
+                f"bones      vary by {float(np.median(spreads)):.1%} within a clip (median), {worst.parent} to "
+                f"{worst.child} by {worst.spread:.1%}"
+            )
+        if self.anomalies.origins:
+            out.append(f"origin     {', '.join(self.anomalies.origins)}: at exactly zero in most clips")
         for name, sides in self.splits.items():
             out += _split_lines(name, sides, self.shared_subjects.get(name, 0))
         out += self._warnings()
@@ -85,8 +117,9 @@ class Inspection:
 
     def _warnings(self) -> list[str]:
         out = []
-        if self.missing:
-            worst = sorted(self.missing.items(), key=lambda item: -item[1])
+        missing = {joint: share for joint, share in self.missing.items() if joint not in self.anomalies.origins}
+        if missing:
+            worst = sorted(missing.items(), key=lambda item: -item[1])
             shown = ", ".join(f"{joint} {share:.2%}" for joint, share in worst[:_SHOWN])
             out.append(f"! missing joints (exactly zero): {shown}{_more(worst)}")
         if self.empty_frames:
@@ -106,7 +139,39 @@ class Inspection:
             out.append(
                 f"! split {name}: {len(pairs)} test clips are byte-identical to a training clip: {shown}{_more(pairs)}"
             )
+        return [*out, *self._near_warnings(), *self._anomaly_warnings()]
+
+    def _near_warnings(self) -> list[str]:
+        out = []
+        if self.near:
+            out.append(f"! {len(self.near)} pairs of near-identical clips: {_near(self.near)}")
+        for crowd in self.crowds:
+            out.append(f"! {len(crowd)} clips are all near-identical: {', '.join(crowd[:_SHOWN])}{_more(crowd)}")
+        for name, near in self.near_across.items():
+            out.append(f"! split {name}: {len(near)} test clips are near-identical to a training clip: {_near(near)}")
+        if self.conflicts:
+            shown = ", ".join(f"{one} / {two}" for one, two in self.conflicts[:_SHOWN])
+            more = _more(self.conflicts)
+            out.append(f"! {len(self.conflicts)} clips have another label than a copy of theirs: {shown}{more}")
         return out
+
+    def _anomaly_warnings(self) -> list[str]:
+        out = []
+        for kind, found in self.anomalies.by_kind().items():
+            clips = len({finding.clip for finding in found})
+            if kind in _SAID or (kind == "frozen_person" and clips == len(self.frozen)):
+                continue
+            places = self.places[kind]
+            out.append(f"! {clips} clips {KINDS[kind]}: {', '.join(places[:_SHOWN])}{_more(places)}")
+        return out
+
+
+def _near(pairs: Sequence[NearPair]) -> str:
+    shown = (
+        f"{one} ~ {two} ({'in a crowd' if np.isnan(distance) else f'{distance:.4f}'})"
+        for one, two, distance in pairs[:_SHOWN]
+    )
+    return ", ".join(shown) + _more(pairs)
 
 
 def _more(items: Sequence[object], shown: int = _SHOWN) -> str:
@@ -129,13 +194,20 @@ def _split_lines(name: str, sides: Mapping[str, SplitFacts], shared: int) -> lis
 
 
 def inspect_dataset(dataset: SkeletonDataset, protocol: str | Mapping[str, Sequence[int]] | None = None) -> Inspection:
-    """Read a dataset once, clip by clip, and report on it; ``protocol`` limits the splits to that one.
+    """Read a dataset clip by clip, three times, and report on it; ``protocol`` limits the splits to that one.
 
-    Memory holds one clip and one hash a clip. Raises InputError for an unknown protocol.
+    Memory holds one clip and a few hundred numbers for each. Raises InputError for an unknown protocol, and for NaN in
+    the frames, naming the clips.
     """
     sides = _all_sides(dataset, protocol)
     found = _Reading(dataset)
-    groups = [tuple(str(dataset.names[i]) or f"#{i}" for i in group) for group in found.groups() if len(group) > 1]
+    copies = find_duplicates(dataset)
+    anomalies = find_anomalies(dataset)
+    across = {name: pairs_across(copies, train, test) for name, (train, test) in sides.items()}
+    identical = {name: _names(dataset, [pair for pair in pairs if pair.identical]) for name, pairs in across.items()}
+    near = {
+        name: _near_names(dataset, [pair for pair in pairs if not pair.identical]) for name, pairs in across.items()
+    }
     per_class = np.bincount(dataset.labels, minlength=dataset.num_classes)
     lengths = np.asarray(dataset.lengths)
     return Inspection(
@@ -160,18 +232,47 @@ def inspect_dataset(dataset: SkeletonDataset, protocol: str | Mapping[str, Seque
         frozen=tuple(found.frozen),
         missing=found.missing_shares(),
         extent=found.extent,
-        duplicates=tuple(groups),
+        duplicates=tuple(_labels(dataset, group) for group in copies.identical),
         splits={
             name: {"train": _facts(dataset, train), "test": _facts(dataset, test)}
             for name, (train, test) in sides.items()
         },
-        across={name: pairs for name, (train, test) in sides.items() if (pairs := found.across(train, test))},
+        across={name: pairs for name, pairs in identical.items() if pairs},
         shared_subjects={name: _shared_subjects(dataset, train, test) for name, (train, test) in sides.items()},
+        near=tuple(NearPair(_label(dataset, a), _label(dataset, b), apart) for a, b, apart in copies.near),
+        near_across={name: pairs for name, pairs in near.items() if pairs},
+        crowds=tuple(_labels(dataset, crowd) for crowd in copies.crowds),
+        conflicts=tuple((_label(dataset, a), _label(dataset, b)) for a, b in label_conflicts(copies, dataset.labels)),
+        anomalies=anomalies,
+        places={
+            kind: tuple(_place(dataset, finding) for finding in found) for kind, found in anomalies.by_kind().items()
+        },
+        copies=copies,
     )
 
 
 def _label(dataset: SkeletonDataset, index: int) -> str:
     return str(dataset.names[index]) or f"#{index}"
+
+
+def _labels(dataset: SkeletonDataset, clips: Sequence[int]) -> tuple[str, ...]:
+    return tuple(_label(dataset, index) for index in clips)
+
+
+def _names(dataset: SkeletonDataset, pairs: Sequence[Across]) -> tuple[tuple[str, str], ...]:
+    return tuple((_label(dataset, pair.train), _label(dataset, pair.test)) for pair in pairs)
+
+
+def _near_names(dataset: SkeletonDataset, pairs: Sequence[Across]) -> tuple[NearPair, ...]:
+    return tuple(NearPair(_label(dataset, p.train), _label(dataset, p.test), p.distance) for p in pairs)
+
+
+def _place(dataset: SkeletonDataset, finding: Finding) -> str:
+    """The clip's name, and in brackets the frame, joint and person as far as the finding has them."""
+    parts = [] if finding.frame is None else [f"frame {finding.frame}"]
+    parts += [] if finding.joint is None else [dataset.layout.joints[finding.joint]]
+    parts += [] if finding.person is None or dataset.num_persons == 1 else [f"person {finding.person}"]
+    return _label(dataset, finding.clip) + (f" ({', '.join(parts)})" if parts else "")
 
 
 def _known(values: NDArray[np.int64]) -> int:
@@ -211,19 +312,23 @@ class _Reading:
 
     def __init__(self, dataset: SkeletonDataset) -> None:
         self.dataset = dataset
-        self.hashes: list[bytes] = []
         self.alone = self.empty_frames = self.bodies = 0
         self.extent = 0.0
         self.empty: list[str] = []
         self.frozen: list[str] = []
         self.missing = np.zeros(dataset.layout.num_joints, dtype=np.int64)
+        bad = []
         for index in range(len(dataset)):
-            self._read(index, np.ascontiguousarray(dataset.clip(index)))
+            clip = dataset.clip(index)
+            if np.isfinite(clip).all():
+                self._read(index, clip)
+            else:
+                bad.append(f"{dataset.path}: clip {index} holds NaN; the file was changed after it was written")
+        if bad:
+            more = [f"{dataset.path}: and {len(bad) - _MOST_FAULTS} more clips"] if len(bad) > _MOST_FAULTS else []
+            raise InputError(*bad[:_MOST_FAULTS], *more)
 
     def _read(self, index: int, clip: NDArray[np.float32]) -> None:
-        if not np.isfinite(clip).all():
-            raise InputError(f"{self.dataset.path}: clip {index} holds NaN; the file was changed after it was written")
-        self.hashes.append(hashlib.blake2b(clip.data, digest_size=16).digest())
         there = present(clip)
         self.bodies += int(there.sum())
         self.missing += (clip[there] == 0).all(axis=-1).sum(axis=0)
@@ -238,17 +343,3 @@ class _Reading:
     def missing_shares(self) -> dict[str, float]:
         joints = self.dataset.layout.joints
         return {joints[i]: float(self.missing[i] / self.bodies) for i in np.flatnonzero(self.missing)}
-
-    def groups(self) -> list[list[int]]:
-        """Clips by content: indices with the same bytes together."""
-        found: dict[bytes, list[int]] = {}
-        for index, digest in enumerate(self.hashes):
-            found.setdefault(digest, []).append(index)
-        return list(found.values())
-
-    def across(self, train: NDArray[np.bool_], test: NDArray[np.bool_]) -> tuple[tuple[str, str], ...]:
-        first: dict[bytes, int] = {}
-        for index in np.flatnonzero(train):
-            first.setdefault(self.hashes[index], int(index))
-        pairs = [(first[self.hashes[i]], int(i)) for i in np.flatnonzero(test) if self.hashes[i] in first]
-        return tuple((_label(self.dataset, a), _label(self.dataset, b)) for a, b in pairs)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from methods.data.puppet import Array, Style, Take, curve, draw_style, smooth
+from methods.data.synthetic.puppet import Array, Style, Take, curve, draw_style, smooth
 
 # ---- movements of one person ----------------------------------------------------------------------------------------
 

@@ -1,24 +1,19 @@
-"""Named steps from a clip at its original length to the fixed length that training reads.
+"""What a step of preprocessing is, and our own steps; those that repeat published code are in `steps_published`.
 
-A list of step names is applied in its order; ``resize`` is put at the end where it is not named. The published
-preprocessing of CrosSCLR, AimCLR, SkeletonBYOL/CMCS and SkeleMixCLR is :data:`PAPER_STEPS`.
+A step takes a clip at any length and returns one. A person who is not there is zero everywhere and stays so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.data.layouts import Layout
-from methods.errors import InputError, did_you_mean
+from methods.data.layouts.layout import Layout
 
 Array = NDArray[np.float32]
-
-DEFAULT_STEPS = ("trim", "centre", "resize")
-PAPER_STEPS = ("trim_paper", "centre", "resize", "rotate_y_paper")
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,10 @@ class Step:
     doc: str
     run: Callable[[Clip], Clip]
     shoulders: bool = False  # needs a layout that has shoulders
-    lengthens: bool = False  # may not come after resize, for it changes the number of frames
+    spine: bool = False  # needs a layout that has a spine
+    xyz: bool = False  # needs three coordinates
+    lengthens: bool = False  # changes the number of frames, so may not come after what ends at T
+    ends: bool = False  # ends at T frames, the length that training reads
 
 
 def present(frames: Array) -> NDArray[np.bool_]:
@@ -59,34 +57,32 @@ def _trim(clip: Clip) -> Clip:
     return replace(clip, frames=clip.frames[keep], valid=int(keep.sum()))
 
 
-def _trim_paper(clip: Clip) -> Clip:
-    """CrosSCLR: keep the first ``valid`` frames, where valid is a count; a gap therefore costs frames at the end."""
-    return replace(clip, frames=clip.frames[: max(1, clip.valid)])
-
-
-def _shift(frames: Array, origin: Array) -> Array:
+def shifted(frames: Array, origin: Array) -> Array:
     """Subtract an origin (broadcast against (t, M, V, C)) from the persons that are there."""
     return np.asarray(np.where(present(frames)[:, :, None, None], frames - origin, frames), dtype=np.float32)
 
 
+def first_frame(clip: Clip) -> int:
+    """The first frame in which person 0 is there; 0 where there is none."""
+    return int(present(clip.frames)[:, 0].argmax())
+
+
 def _centre(clip: Clip) -> Clip:
     centre = clip.layout.centre
-    return replace(clip, frames=_shift(clip.frames, clip.frames[:, :, centre : centre + 1, :]))
+    return replace(clip, frames=shifted(clip.frames, clip.frames[:, :, centre : centre + 1, :]))
 
 
 def _centre_first(clip: Clip) -> Clip:
-    there = present(clip.frames)[:, 0]
-    first = int(there.argmax())
-    return replace(clip, frames=_shift(clip.frames, clip.frames[first, 0, clip.layout.centre]))
+    return replace(clip, frames=shifted(clip.frames, clip.frames[first_frame(clip), 0, clip.layout.centre]))
 
 
-def _shoulder_lines(clip: Clip) -> NDArray[np.float64]:
-    """(t, M, 3): from the left to the right shoulder, zero for a person who is not there."""
+def shoulder_lines(clip: Clip) -> NDArray[np.float64]:
+    """(t, M, C): from the left to the right shoulder, zero for a person who is not there."""
     left, right = clip.layout.shoulders or (0, 0)
     return np.asarray(clip.frames[:, :, right].astype(np.float64) - clip.frames[:, :, left])
 
 
-def _rotated(frames: Array, angle: NDArray[np.float64]) -> Array:
+def rotated(frames: Array, angle: NDArray[np.float64]) -> Array:
     """Turn about the y axis by angles that broadcast against (t, M): x' = x cos - z sin, z' = x sin + z cos."""
     cos, sin = np.cos(angle)[..., None], np.sin(angle)[..., None]
     out = np.array(frames)
@@ -106,7 +102,7 @@ def _rotate_y(clip: Clip) -> Clip:
     they face each other. The angle is atan2 of the shoulder line summed over the frames, which averages noise; where
     that sum nearly cancels (a full turn), it is the first line that is there.
     """
-    lines = _shoulder_lines(clip)[:, 0][:, (0, 2)]
+    lines = shoulder_lines(clip)[:, 0][:, (0, 2)]
     sizes = np.hypot(lines[:, 0], lines[:, 1])
     if not sizes.any():
         return clip
@@ -114,20 +110,25 @@ def _rotate_y(clip: Clip) -> Clip:
     if np.hypot(*line) < _LEAST_NET_LINE * sizes.sum():
         line = lines[int((sizes > 0).argmax())]
     angle = np.full((1, 1), -np.arctan2(line[1], line[0]))
-    return replace(clip, frames=_rotated(clip.frames, angle))
+    return replace(clip, frames=rotated(clip.frames, angle))
 
 
-def _rotate_y_paper(clip: Clip) -> Clip:
-    """CrosSCLR: each frame and person by arccos(w_x / (|w| + 1e-4)) of its own shoulder line w with w_y = 0.
+def _align_body(clip: Clip) -> Clip:
+    """Turn the whole clip once so that person 0's spine points along +z and the shoulders lie in the x-z plane, +x.
 
-    The sign is one for all frames of a person, that of the summed w_z: where the line crosses z within a clip, a
-    part of it is turned the wrong way.
+    As AGCN's two turns, but exact in one: there the second tilts the spine again. Taken from the first frame in which
+    both lines have a length and do not coincide; a clip without such a frame stays as it is.
     """
-    lines = _shoulder_lines(clip)
-    lines[..., 1] = 0
-    angle = np.arccos(lines[..., 0] / (np.linalg.norm(lines, axis=-1) + 1e-4))
-    angle = np.where(lines[..., 2].sum(axis=0) >= 0, -angle, angle)
-    return replace(clip, frames=_rotated(clip.frames, angle))
+    low, high = clip.layout.spine or (0, 0)
+    spines = clip.frames[:, 0, high].astype(np.float64) - clip.frames[:, 0, low]
+    across = np.cross(spines, shoulder_lines(clip)[:, 0])
+    sizes = np.linalg.norm(across, axis=-1)
+    if not sizes.any():
+        return clip
+    frame = int((sizes > 0).argmax())
+    up, ahead = spines[frame] / np.linalg.norm(spines[frame]), across[frame] / sizes[frame]
+    axes = np.stack((np.cross(ahead, up), ahead, up))
+    return replace(clip, frames=(clip.frames @ axes.T).astype(np.float32))
 
 
 def _bones(clip: Clip) -> tuple[Array, NDArray[np.float32]]:
@@ -193,72 +194,14 @@ def _resize(clip: Clip) -> Clip:
     return replace(clip, frames=resize(clip.frames, clip.length), valid=clip.length)
 
 
-STEPS: Mapping[str, Step] = {
-    step.name: step
-    for step in (
-        Step("trim", "drop the frames in which person 0 is all zero", _trim, lengthens=True),
-        Step("trim_paper", "keep as many first frames as there are valid ones (CrosSCLR)", _trim_paper, lengthens=True),
-        Step("centre", "subtract the centre joint of the same person and frame", _centre),
-        Step("centre_first", "subtract person 0's centre joint of the first valid frame", _centre_first),
-        Step("rotate_y", "turn the clip so that person 0's shoulders are parallel to x", _rotate_y, shoulders=True),
-        Step("rotate_y_paper", "turn each frame and person, CrosSCLR's rule", _rotate_y_paper, shoulders=True),
-        Step("bone_lengths", "one length for all bones, directions kept", _bone_lengths),
-        Step("unit_scale", "divide by the clip's mean summed bone length", _unit_scale),
-        Step("resize", "linear interpolation to T frames", _resize, lengthens=True),
-    )
-}
-
-
-def parse_steps(names: Sequence[str]) -> tuple[Step, ...]:
-    """Turn step names into steps, with ``resize`` appended where it is not named.
-
-    Raises InputError, all faults at once, for unknown or repeated names and for a trimming after ``resize``.
-    """
-    if isinstance(names, str):
-        raise InputError(f"preprocessing steps must be a list of names, got the text '{names}'")
-    faults = [
-        f"unknown preprocessing step '{name}'{did_you_mean(str(name), STEPS)}" for name in names if name not in STEPS
-    ]
-    steps = [STEPS[name] for name in names if name in STEPS]
-    faults += [f"preprocessing step '{name}' is named twice" for name in dict.fromkeys(names) if names.count(name) > 1]
-    if STEPS["resize"] not in steps:
-        steps.append(STEPS["resize"])
-    last = steps[steps.index(STEPS["resize"]) + 1 :]
-    faults += [
-        f"preprocessing step '{step.name}' must come before 'resize'"
-        for step in last
-        if step.lengthens and step.name != "resize"
-    ]
-    if faults:
-        raise InputError(*faults)
-    return tuple(steps)
-
-
-def check_steps(steps: Sequence[Step], layout: Layout, frames: int) -> None:
-    """Raise InputError where the layout lacks what a step needs, or T is no positive number of frames."""
-    faults = [
-        f"step '{step.name}' needs shoulders, and layout '{layout.name}' names none"
-        for step in steps
-        if step.shoulders and layout.shoulders is None
-    ]
-    if frames < 1:
-        faults.append(f"cannot resize to {frames} frames; T must be 1 or more")
-    if faults:
-        raise InputError(*faults)
-
-
-def apply_steps(clip: Array, valid: int, layout: Layout, steps: Sequence[Step], frames: int) -> Array:
-    """Apply steps to one clip (t, M, V, C); returns (C, T, V, M) float32 with T = ``frames``.
-
-    ``valid`` is the clip's count of valid frames, which only ``trim_paper`` reads. The unit stays the source's unless
-    a step rescales. Raises InputError as :func:`check_steps`, and for three-coordinate steps on other data.
-    """
-    check_steps(steps, layout, frames)
-    if clip.ndim != 4 or not len(clip) or clip.shape[2] != layout.num_joints:
-        raise InputError(f"a clip must be (t, M, {layout.num_joints}, C) with t > 0, got {clip.shape}")
-    if clip.shape[3] != 3 and any(step.shoulders for step in steps):
-        raise InputError(f"rotation about y needs x, y and z; the clip has {clip.shape[3]} coordinates")
-    state = Clip(np.asarray(clip, dtype=np.float32), int(valid), layout, frames)
-    for step in steps:
-        state = step.run(state)
-    return np.array(state.frames.transpose(3, 0, 2, 1), order="C")  # a copy: without steps it is the map itself
+OWN = (
+    Step("trim", "drop the frames in which person 0 is all zero", _trim, lengthens=True),
+    Step("centre", "subtract the centre joint of the same person and frame", _centre),
+    Step("centre_first", "subtract person 0's centre joint of the first valid frame", _centre_first),
+    Step("rotate_y", "turn the clip: person 0's shoulders parallel to x", _rotate_y, shoulders=True, xyz=True),
+    Step("align_body", "turn the clip: person 0's spine along z, shoulders along x", _align_body,
+         shoulders=True, spine=True, xyz=True),
+    Step("bone_lengths", "one length for all bones, directions kept", _bone_lengths),
+    Step("unit_scale", "divide by the clip's mean summed bone length", _unit_scale),
+    Step("resize", "linear interpolation to T frames", _resize, lengthens=True, ends=True),
+)  # fmt: skip
