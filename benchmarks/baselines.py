@@ -60,7 +60,7 @@ def measure(config_file: Path, seeds: int, read_test: bool) -> dict[str, Any]:
         judged = dataclasses.replace(probe, settle=settle)
         row: dict[str, Any] = {"validation": [], "test": []}
         for seed in use:
-            model = Branches(config, clips.layout, seed)
+            model = Branches(config, clips.layout, seed, persons=clips.data.shape[4])
             store = ClipStore(clips, torch.device("cpu"))
             row["validation"].append(evaluate.validate(model, store, split, judged, seed=seed).top1)
             if read_test:

@@ -1,4 +1,4 @@
-"""What every pretext method is: an encoder, a loss on views, and what happens after a step. Four methods in all.
+"""What every pretext method is: an encoder, a loss on views, what happens after a step, and its stages.
 
 The base class owns no optimiser, schedule, device, log or data: those belong to :mod:`methods.training`.
 """
@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Generator, Tensor, nn
 
+from methods.errors import InputError
 from methods.fields import tunable
 from methods.nn.encoder import Encoder
 
 if TYPE_CHECKING:
     from methods.augment.policy import Policy
 
-__all__ = ["Method", "StepOutput", "Views", "tunable", "two_views"]  # a method file needs this module and few others
+__all__ = [
+    "JointMethod",
+    "Method",
+    "Stage",
+    "StepOutput",
+    "Views",
+    "tunable",
+    "two_views",
+]
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,18 @@ class StepOutput:
     logs: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of a method's own schedule: from ``start``, a fraction of the whole run (never of a rung), to the next.
+
+    ``probed`` says that from here on another encoder is probed than before (CRRL's fuse), which a report must name.
+    """
+
+    name: str
+    start: float
+    probed: str = ""
+
+
 def two_views(clips: Tensor, policy: Policy, generator: Generator) -> Views:
     """Two independently augmented copies, ``a`` and ``b``, of ``clips`` (N, C, T, V, M): the contrastive default."""
     present = (clips != 0).flatten(1, 3).any(1)
@@ -58,21 +79,34 @@ class Method(nn.Module):
     """One branch of pretraining: subclasses hold heads, momentum copies and queues beside ``encoder``.
 
     ``shares_across_streams`` is True for methods that train their streams jointly; others get one independent branch
-    a stream. ``streams_derived`` says where a stream is taken: ``after_views`` (the CrosSCLR family and CMD) or
-    ``before_views`` (PSTL).
+    a stream. ``streams_derived`` says where a stream is taken: ``after_views`` (the CrosSCLR family and CMD),
+    ``before_views`` (PSTL), or ``between`` (SCD-Net): after :meth:`make_views`, before :meth:`finish_views`.
+    ``only_streams`` names the streams that a method can use, where it cannot use all, ``least_streams`` how many it
+    needs.
     """
 
     shares_across_streams: ClassVar[bool] = False
     streams_derived: ClassVar[str] = "after_views"
+    only_streams: ClassVar[tuple[str, ...]] = ()
+    least_streams: ClassVar[int] = 1
 
     def __init__(self, config: Any, encoder: Encoder) -> None:
         super().__init__()
         self.config = config
         self.encoder = encoder
 
+    @classmethod
+    def stages(cls, config: Any) -> tuple[Stage, ...]:
+        """The stages of a run with ``config``, in order, the first at 0; most methods have one."""
+        return (Stage("train", 0.0),)
+
     def make_views(self, clips: Tensor, policy: Policy, generator: Generator) -> Views:
         """Augment a batch of clips (N, C, T, V, M) on its device; by default two views of the same kind."""
         return two_views(clips, policy, generator)
+
+    def finish_views(self, views: Views, policy: Policy, generator: Generator) -> Views:
+        """What is done to views after the stream has been taken (``streams_derived = "between"``); nothing else."""
+        return views
 
     def loss(self, views: Views, progress: float) -> StepOutput:
         """The pretext loss. ``progress`` in [0, 1) is the share of the whole run that lies behind, never of a rung."""
@@ -81,7 +115,45 @@ class Method(nn.Module):
     def after_step(self, progress: float) -> None:
         """Called once after each optimiser step, e.g. to move a target network."""
 
+    @property
+    def probed(self) -> Encoder:
+        """The encoder whose features a probe sees; a method that trains another in a later stage says which here."""
+        return self.encoder
+
     def embed(self, clips: Tensor, present: Tensor | None = None) -> Tensor:
         """What a probe sees: pooled backbone features (N, D), before any projector."""
-        features: Tensor = self.encoder(clips, present)
+        features: Tensor = self.probed(clips, present)
         return features
+
+
+class JointMethod(Method):
+    """A method that trains its streams together: one encoder a stream, and terms that look across.
+
+    Subclasses implement :meth:`losses`; ``loss`` and ``embed`` of a single branch do not exist. Raises ``InputError``
+    at construction where a method cannot work with the streams in use.
+    """
+
+    shares_across_streams = True
+
+    def __init__(self, config: Any, encoders: Mapping[str, Encoder]) -> None:
+        nn.Module.__init__(self)
+        if not encoders:
+            raise InputError("a method needs at least one stream")
+        self.config = config
+        self.encoders = nn.ModuleDict(dict(encoders))
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams in use, in the order of the configuration."""
+        return tuple(self.encoders)
+
+    def losses(self, views: Mapping[str, Views], progress: float) -> Mapping[str, StepOutput]:
+        """Stream -> its loss: its own term and the cross terms in which it is the one that learns.
+
+        The caller weighs and sums them; equal weights give the published plain sum.
+        """
+        raise NotImplementedError
+
+    def embed_streams(self, clips: Mapping[str, Tensor], present: Tensor | None = None) -> dict[str, Tensor]:
+        """Stream -> what a probe sees, (N, D), from that stream's clips (N, C, T, V, M)."""
+        return {name: self.encoders[name](x, present) for name, x in clips.items()}

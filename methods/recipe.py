@@ -6,7 +6,9 @@ A search space that is silent on one of these gets the *method's* published valu
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from methods.augment.policy import AugmentConfig
 from methods.fields import require, tunable
@@ -52,11 +54,18 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A method's published surroundings, with the ``source`` they were read from."""
+    """A method's published surroundings, with the ``source`` they were read from.
+
+    ``encoder`` is the config of the architecture that the method uses: its type says which. ``paper_code`` are the
+    settings that the official code has where ours are cleaner, by dotted name (``encoder.partition``,
+    ``augment.flip_reflect``, a field of the method's own); ``use`` the streams of the published run.
+    """
 
     frames: int = 50
     epochs: int = 300
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    encoder: Any = field(default_factory=EncoderConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     source: str = ""
+    paper_code: Mapping[str, Any] = field(default_factory=dict)
+    use: tuple[str, ...] = ("joint",)

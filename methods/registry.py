@@ -16,6 +16,17 @@ from methods.recipe import Recipe
 BUILT_IN = {
     "skeletonclr": "methods.skeletonclr",
     "skeletonbyol": "methods.skeletonbyol",
+    "cmal": "methods.cmcs",
+    "cmcs": "methods.cmcs",
+    "crossclr": "methods.crossclr",
+    "aimclr": "methods.aimclr",
+    "skelemixclr": "methods.skelemixclr",
+    "skelemixclr_plus": "methods.skelemixclr",
+    "skeletonbt": "methods.pstl",
+    "pstl": "methods.pstl",
+    "scdnet": "methods.scdnet",
+    "cmd": "methods.cmd",
+    "crrl": "methods.crrl",
 }
 
 ENTRY_POINTS = "skeltune.methods"

@@ -52,6 +52,11 @@ RECIPE = Recipe(
     augment=AugmentConfig(crop=6.0, shear=0.5),
     optim=OptimConfig(name="sgd", lr=0.1, batch=128, schedule="constant", weight_decay=1e-4),
     source="CMCS's public code, NTU-60 single-stream configuration",
+    paper_code={
+        "init_sync": False,
+        "encoder.partition": "spatial_degenerate",
+        "preprocess": ("trim_paper", "centre", "resize", "rotate_y_paper"),
+    },
 )
 
 

@@ -61,6 +61,11 @@ RECIPE = Recipe(
     augment=AugmentConfig(crop=6.0, shear=0.5),
     optim=OptimConfig(name="sgd", lr=0.1, batch=128, schedule="step", step_at=250 / 300, weight_decay=1e-4),
     source="CrosSCLR's public code (SkeletonCLR ships no YAML of its own; AimCLR's optimiser settings)",
+    paper_code={
+        "init_sync": False,
+        "encoder.partition": "spatial_degenerate",
+        "preprocess": ("trim_paper", "centre", "resize", "rotate_y_paper"),
+    },
 )
 
 

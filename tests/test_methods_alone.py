@@ -44,17 +44,17 @@ else:
 
 import json
 import pathlib
+from dataclasses import replace
 
 import torch
 
 from methods.data import fixed_length, make_split
 from methods.data.synthetic import SyntheticConfig, write_synthetic
-from methods.nn.encoder import EncoderConfig
 from methods.recipe import OptimConfig
 from methods.registry import get_method, list_methods
 from methods.training import checkpoint, evaluate
 from methods.training.clips import Clips
-from methods.training.config import TrialConfig
+from methods.training.config import StreamsConfig, TrialConfig
 from methods.training.pretrain import pretrain, start
 from methods.training.probe import ProbeConfig
 
@@ -70,9 +70,12 @@ for name in list_methods():
     entry = get_method(name)
     known = entry.config.__dataclass_fields__
     own = {k: v for k, v in {"queue": 24, "hidden": 16, "projection": 8}.items() if k in known}
+    small = {"width": 4, "dim": 16, "depth": 3, "hidden": 8, "layers": 1, "base": 4, "d_model": 8, "heads": 2}
+    kind = entry.recipe.encoder.__dataclass_fields__
+    encoder = replace(entry.recipe.encoder, **{k: v for k, v in small.items() if k in kind})
     config = TrialConfig(
-        name, entry.config(**own), 2, frames=16, encoder=EncoderConfig(width=4, dim=16, depth=3),
-        optim=OptimConfig(batch=4, lr=0.02),
+        name, entry.config(**own), 2, frames=16, encoder=encoder, optim=OptimConfig(batch=4, lr=0.02),
+        streams=StreamsConfig(entry.recipe.use[:max(1, entry.cls.least_streams)]),
     )
     run = start(config, clips, evaluate.pretraining_index(split), seed=0)
     losses = [epoch.loss for epoch in pretrain(run)]
@@ -120,7 +123,7 @@ def test_pretrains_and_probes_with_torch_and_numpy_alone(tmp_path: Path) -> None
     count = found.pop("clips")
     assert {"skeletonclr", "skeletonbyol"} <= set(found)
     for name, result in found.items():
-        assert len(result["losses"]) == 2 and all(0 < loss < 100 for loss in result["losses"]), name
+        assert len(result["losses"]) == 2 and all(-4 < loss < 1000 for loss in result["losses"]), name
         assert result["clips"][0] == result["clips"][1] > 0
         assert result["clips"][0] < count
         assert all(0 <= top1 <= 1 for top1 in result["top1"])

@@ -20,9 +20,12 @@ def temporal_crop(x: Tensor, start: Tensor, pad: int) -> Tensor:
 
 
 def linear_map(x: Tensor, matrix: Tensor) -> Tensor:
-    """x' = S x for every joint: shears and rotations alike. ``matrix``: (N, C, C)."""
+    """x' = S x for every joint: shears and rotations alike. ``matrix``: (N, 3, 3).
+
+    Clips of two coordinates get its upper left block: what one sees of points without depth.
+    """
     n, c = x.shape[:2]
-    return torch.bmm(matrix.to(x.dtype), x.reshape(n, c, -1)).view_as(x)
+    return torch.bmm(matrix[:, :c, :c].to(x.dtype), x.reshape(n, c, -1)).view_as(x)
 
 
 def shear_matrix(offsets: Tensor) -> Tensor:
@@ -52,7 +55,7 @@ def mirror(x: Tensor, chosen: Tensor, permutation: Tensor, reflect: bool) -> Ten
     swapped = x.index_select(3, permutation)
     if reflect:
         swapped = torch.cat([-swapped[:, :1], swapped[:, 1:]], 1)
-    return torch.where(chosen[:, None, None, None, None], swapped, x)
+    return select(chosen, swapped, x)
 
 
 def add_noise(x: Tensor, noise: Tensor, present: Tensor | None = None) -> Tensor:
@@ -77,7 +80,7 @@ def temporal_blur(x: Tensor, sigma: Tensor, chosen: Tensor, normalise: bool, tap
     weight = kernel.view(n, 1, 1, taps)
     smooth = torch.conv2d(rows, weight, padding=(0, taps // 2), groups=n)
     smooth = smooth.view(n, c, v, m, t).permute(0, 1, 4, 2, 3)
-    return torch.where(chosen[:, None, None, None, None], smooth, x)
+    return select(chosen, smooth, x)
 
 
 def mask_axis(x: Tensor, axis: Tensor) -> Tensor:
@@ -86,6 +89,33 @@ def mask_axis(x: Tensor, axis: Tensor) -> Tensor:
     return x * keep[:, :, None, None, None]
 
 
-def reverse_time(x: Tensor, chosen: Tensor) -> Tensor:
-    """Play the ``chosen`` (N,) bool clips backwards."""
-    return torch.where(chosen[:, None, None, None, None], x.flip(2), x)
+def reverse_time(x: Tensor, chosen: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Play the ``chosen`` (N,) bool clips backwards; with ``lengths`` (N,) valid frames the padding stays behind."""
+    if lengths is None:
+        return select(chosen, x.flip(2), x)
+    at = torch.arange(x.shape[2], device=x.device)[None, :]
+    backwards = torch.where(at < lengths[:, None], lengths[:, None] - 1 - at, at)  # (N, T)
+    return select(chosen, take_frames(x, backwards), x)
+
+
+def velocity(x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """x[t+1] - x[t], zero in the last frame, so T stays; with ``lengths`` (N,) zero from the last valid frame on.
+
+    What CRRL (arXiv:2111.11051) takes as its key, and what PSTL measures motion by.
+    """
+    step = torch.cat([x[:, :, 1:] - x[:, :, :-1], torch.zeros_like(x[:, :, :1])], dim=2)
+    if lengths is None:
+        return step
+    beyond = torch.arange(x.shape[2], device=x.device)[None, :] >= lengths[:, None] - 1
+    return step.masked_fill(beyond[:, None, :, None, None], 0)
+
+
+def take_frames(x: Tensor, index: Tensor) -> Tensor:
+    """Frames ``index`` (N, t) of each clip, in that order: (N, C, t, V, M)."""
+    n, c, _, v, m = x.shape
+    return x.gather(2, index[:, None, :, None, None].expand(n, c, index.shape[1], v, m))
+
+
+def select(chosen: Tensor, changed: Tensor, x: Tensor) -> Tensor:
+    """``changed`` where a clip is ``chosen`` (N,) bool, else ``x``."""
+    return torch.where(chosen[:, None, None, None, None], changed, x)

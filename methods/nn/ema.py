@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -49,16 +50,37 @@ class Ema(nn.Module):
         return self.momentum
 
     @torch.no_grad()
-    def update(self, online: nn.Module, progress: float) -> None:
-        """Move every parameter of the copy towards ``online`` by ``1 - rate(progress)``."""
-        targets: list[Tensor] = list(self.target.parameters())
-        sources: list[Tensor] = list(online.parameters())
-        torch._foreach_lerp_(targets, sources, 1 - self.rate(progress))
+    def update(self, online: nn.Module, progress: float, only: Sequence[str] = ()) -> None:
+        """Move every parameter of the copy towards ``online`` by ``1 - rate(progress)``.
+
+        ``only`` names the submodules or parameters to move (``("gru", "head.0")``), and the buffers that follow; the
+        rest stays as it is. Raises ``ValueError`` for a name that the copy does not have.
+        """
+        mine, theirs = _pairs(self.target.named_parameters(), online.named_parameters(), only)
+        if only:
+            held = [name for name, _ in (*self.target.named_parameters(), *self.target.named_buffers())]
+            unknown = [part for part in only if not any(_within(name, (part,)) for name in held)]
+            if unknown:
+                raise ValueError(f"the momentum copy has no {', '.join(unknown)}")
+        if mine:
+            torch._foreach_lerp_(mine, theirs, 1 - self.rate(progress))
         if self.buffers_follow:
-            for mine, theirs in zip(self.target.buffers(), online.buffers(), strict=True):
-                mine.copy_(theirs)
+            for kept, new in zip(*_pairs(self.target.named_buffers(), online.named_buffers(), only), strict=True):
+                kept.copy_(new)
 
     @torch.no_grad()
     def forward(self, *inputs: Any) -> Any:
         """The copy's output; never a gradient."""
         return self.target(*inputs)
+
+
+def _within(name: str, parts: Sequence[str]) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
+
+
+def _pairs(
+    mine: Iterable[tuple[str, Tensor]], theirs: Iterable[tuple[str, Tensor]], only: Sequence[str]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Tensors of both networks in the same order: all, or those of the submodules named by ``only``."""
+    both = [(a, b) for (name, a), (_, b) in zip(mine, theirs, strict=True) if not only or _within(name, only)]
+    return [a for a, _ in both], [b for _, b in both]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
+from methods.errors import InputError
 from methods.fields import require, tunable
 from methods.nn.graph import PARTITIONS
 
@@ -45,7 +46,22 @@ class EncoderConfig:
 
 
 class Encoder(nn.Module):
-    """Clips (N, C, T, V, M) and optionally ``present`` (N, M) -> features (N, D), with ``dim`` = D."""
+    """Clips (N, C, T, V, M) and optionally ``present`` (N, M) -> features (N, D), with ``dim`` = D.
+
+    Each is built as ``Cls(config, layout, channels, frames=T, persons=M)``; an encoder whose weights do not depend on
+    T or M takes clips of any.
+    """
 
     dim: int
     temporal_stride: int
+
+
+def require_shape(clips: Tensor, **built_for: int) -> None:
+    """Raise :class:`InputError` unless clips (N, C, T, V, M) have the sizes that the weights were made for.
+
+    ``built_for``: any of channels, frames, joints and persons.
+    """
+    have = dict(zip(("channels", "frames", "joints", "persons"), clips.shape[1:], strict=True))
+    wrong = [f"{have[name]} {name}, not {size}" for name, size in built_for.items() if have[name] != size]
+    if wrong:
+        raise InputError(f"the clips do not fit the encoder: they have {', '.join(wrong)}")

@@ -5,9 +5,18 @@ from __future__ import annotations
 from torch import nn
 
 
-def mlp(width: int, hidden: int, out: int, *, batch_norm: bool = False) -> nn.Sequential:
-    """Linear -> [BatchNorm] -> ReLU -> Linear: (N, width) -> (N, out)."""
-    middle: list[nn.Module] = [nn.Linear(width, hidden)]
-    if batch_norm:
-        middle.append(nn.BatchNorm1d(hidden))
-    return nn.Sequential(*middle, nn.ReLU(), nn.Linear(hidden, out))
+def mlp(
+    width: int, hidden: int, out: int, *, batch_norm: bool = False, layers: int = 2, bias: bool = True
+) -> nn.Sequential:
+    """``layers`` linear maps, [BatchNorm] -> ReLU after each but the last: (N, width) -> (N, out).
+
+    All hidden layers have width ``hidden``. ``bias`` False leaves out every linear map's bias (PSTL's head).
+    """
+    stack: list[nn.Module] = []
+    for _ in range(layers - 1):
+        stack.append(nn.Linear(width, hidden, bias=bias))
+        if batch_norm:
+            stack.append(nn.BatchNorm1d(hidden))
+        stack.append(nn.ReLU())
+        width = hidden
+    return nn.Sequential(*stack, nn.Linear(width, out, bias=bias))

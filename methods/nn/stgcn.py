@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d
 
+from methods.nn.attention_drop import attention_drop
 from methods.nn.encoder import Encoder, EncoderConfig
 from methods.nn.graph import adjacency
 
@@ -101,11 +102,14 @@ class STGCN(Encoder):
 
     Bodies are folded into the batch and averaged at the end. With ``bodies: all`` (published) an absent body counts as
     a body; with ``real`` it is left out of the pass, of the batch statistics and of the mean.
+    Any T and M; ``frames`` and ``persons`` are not read.
     """
 
     temporal_stride = 4
 
-    def __init__(self, config: EncoderConfig, layout: Layout, channels: int = 3) -> None:
+    def __init__(
+        self, config: EncoderConfig, layout: Layout, channels: int = 3, *, frames: int = 0, persons: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
         self.dim = config.dim * config.segments
@@ -125,30 +129,115 @@ class STGCN(Encoder):
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
         """``present``: (N, M) bool of recorded bodies, read only with ``bodies: real`` (found from ``x`` if None)."""
-        n, c, t, v, m = x.shape
-        bodies = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)  # (N*M, V*C, T)
-        if self.config.bodies == "real" and m > 1:
-            if present is None:
-                present = (x != 0).flatten(1, 3).any(1)
-            # A clip with no body at all keeps its first one, so that every clip has a feature.
-            keep = present.clone()
-            keep[:, 0] |= ~present.any(1)
-            pooled = self._encode(bodies[keep.flatten()], c, v)
-            out = pooled.new_zeros(n * m, self.dim)
-            out[keep.flatten()] = pooled
-            return out.view(n, m, -1).sum(1) / keep.sum(1, keepdim=True)
-        return self._encode(bodies, c, v).view(n, m, -1).mean(1)
+        n, m, keep = x.shape[0], x.shape[4], self._kept(x, present)
+        if keep is None:
+            return self._pool(self._map(x)).view(n, m, -1).mean(1)
+        pooled = self._pool(self._map(x, keep))  # only who is there, so that no map of an empty body is held
+        return _scatter(pooled, keep).sum(1) / keep.sum(1, keepdim=True)
 
-    def _encode(self, bodies: Tensor, channels: int, joints: int) -> Tensor:
-        """(B, V*C, T) -> (B, D)."""
-        bf16 = self.config.precision == "bf16"
-        with torch.autocast(bodies.device.type, torch.bfloat16, enabled=bf16):
-            b, _, t = bodies.shape
-            x = self.norm(bodies).view(b, joints, channels, t).permute(0, 2, 3, 1).contiguous()  # (B, C, T, V)
+    def features(self, x: Tensor, present: Tensor | None = None, joints: Tensor | None = None) -> Tensor:
+        """The last feature map (N, M, D, T', V'), T' = ceil(T / 4), D = ``config.dim``.
+
+        ``joints``: (V',) indices of the joints that are left, the same for every clip; the others are cut out after
+        the input norm, and their rows and columns out of every graph (PSTL's central spatial masking). With
+        ``bodies: real`` the map of a body that is left out is zero.
+        """
+        keep = self._kept(x, present)
+        maps = self._map(x, keep, joints)
+        return maps.unflatten(0, (x.shape[0], x.shape[4])) if keep is None else _scatter(maps, keep)
+
+    def pool(self, maps: Tensor, present: Tensor | None = None) -> Tensor:
+        """What :meth:`forward` makes of a map (N, M, D, T', V') of :meth:`features`: (N, dim).
+
+        ``present`` as it was given to :meth:`features`; without it, with ``bodies: real``, a body whose map is zero
+        is taken for one that was left out.
+        """
+        pooled = self._pool(maps.flatten(0, 1)).view(*maps.shape[:2], -1)
+        return _over_bodies(pooled, self._counted(maps, present))
+
+    def masked_pool(self, maps: Tensor, mask: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The mean over the cells of ``mask`` and the mean over the others, each (N, dim): SkeleMixCLR's two.
+
+        ``maps``: (N, M, D, T', V') of :meth:`features`. ``mask``: (N or 1, T', V') bool, one for all bodies of a clip.
+        A mean over no cell is zero; a part of time without a cell takes the mean over all parts.
+        """
+        mask = mask.expand(len(maps), -1, -1)
+        keep = self._counted(maps, present)
+        inside, outside = (_over_bodies(self._mean_of(maps, cells.to(maps.dtype)), keep) for cells in (mask, ~mask))
+        return inside, outside
+
+    def drop_attended(self, maps: Tensor, threshold: float, present: Tensor | None = None) -> Tensor:
+        """``maps`` (N, M, D, T', V') of :meth:`features` after AimCLR's attention drop, over the bodies that count."""
+        keep = self._counted(maps, present)
+        if keep is None:
+            return attention_drop(maps.flatten(0, 1), threshold).view_as(maps)
+        return _scatter(attention_drop(maps[keep], threshold), keep)
+
+    def _kept(self, x: Tensor, present: Tensor | None) -> Tensor | None:
+        """(N, M) bool of the bodies of clips (N, C, T, V, M) that are passed on, None for all of them."""
+        if self.config.bodies == "all" or x.shape[4] == 1:
+            return None
+        return _somebody((x != 0).flatten(1, 3).any(1) if present is None else present)
+
+    def _counted(self, maps: Tensor, present: Tensor | None) -> Tensor | None:
+        """The same of maps (N, M, D, T', V')."""
+        if self.config.bodies == "all" or maps.shape[1] == 1:
+            return None
+        return _somebody(maps.flatten(2).any(2) if present is None else present)
+
+    def _map(self, x: Tensor, keep: Tensor | None = None, joints: Tensor | None = None) -> Tensor:
+        """Clips (N, C, T, V, M) -> (B, D, T', V'), B the N * M bodies or those of them that are kept."""
+        n, c, t, v, m = x.shape
+        bodies = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)
+        if keep is not None:
+            bodies = bodies[keep.flatten()]
+        graph = self.graph if joints is None else self.graph[:, joints[:, None], joints]
+        with torch.autocast(bodies.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            y = self.norm(bodies).view(-1, v, c, t).permute(0, 2, 3, 1)  # (B, C, T, V)
+            y = (y if joints is None else y[..., joints]).contiguous()
             for block, importance in zip(self.blocks, self.edge_importance, strict=True):
-                x = block(x, self.graph * importance)
-        over_joints = x.to(bodies.dtype).mean(3)  # (B, C', T')
-        return adaptive_avg_pool1d(over_joints, self.config.segments).flatten(1)
+                y = block(y, graph * (importance if joints is None else importance[:, joints[:, None], joints]))
+        out: Tensor = y.to(bodies.dtype)
+        return out
+
+    def _pool(self, maps: Tensor) -> Tensor:
+        """(B, D, T', V') -> (B, dim)."""
+        return adaptive_avg_pool1d(maps.mean(3), self.config.segments).flatten(1)
+
+    def _mean_of(self, maps: Tensor, cells: Tensor) -> Tensor:
+        """(N, M, D, T', V') and weights (N, T', V') of 0 or 1 -> the mean over those cells, (N, M, dim)."""
+        n, m, d, t, _ = maps.shape
+        parts = self.config.segments
+        total = torch.einsum("nmdtv,ntv->nmdt", maps, cells)
+        count = cells.sum(2)[:, None, None]  # (N, 1, 1, T')
+        whole = total.sum(3, keepdim=True) / count.sum(3, keepdim=True).clamp(min=1)
+        if parts == 1:
+            return whole.flatten(2)
+        total = adaptive_avg_pool1d(total.reshape(n * m, d, t), parts).view(n, m, d, parts)
+        count = adaptive_avg_pool1d(count.view(n, 1, t), parts).view(n, 1, 1, parts)
+        seen = count > 0
+        return torch.where(seen, total / count.where(seen, 1), whole).flatten(2)
+
+
+def _somebody(present: Tensor) -> Tensor:
+    """``present`` (N, M), but a clip with no body at all keeps its first one, so that every clip has a feature."""
+    keep = present.clone()
+    keep[:, 0] |= ~present.any(1)
+    return keep
+
+
+def _scatter(rows: Tensor, keep: Tensor) -> Tensor:
+    """The kept bodies' ``rows`` (B, ...) back in their places of (N, M, ...); zero elsewhere."""
+    out = rows.new_zeros(*keep.shape, *rows.shape[1:])
+    out[keep] = rows
+    return out
+
+
+def _over_bodies(values: Tensor, keep: Tensor | None) -> Tensor:
+    """(N, M, F) -> (N, F): the mean over all bodies, or over those kept."""
+    if keep is None:
+        return values.mean(1)
+    return (values * keep[..., None]).sum(1) / keep.sum(1, keepdim=True)
 
 
 def normal_init(module: nn.Module) -> None:

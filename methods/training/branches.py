@@ -1,73 +1,111 @@
-"""One method on several streams: a branch for each, one set of views, one weighted loss."""
+"""One method on several streams: a branch for each, or all streams in one; one set of views, one weighted loss."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
 
 from methods.augment.policy import Policy
-from methods.base import Method, StepOutput, Views
+from methods.base import JointMethod, Method, StepOutput, Views
 from methods.data.layouts import Layout
 from methods.data.streams import derive
-from methods.errors import InputError
 from methods.nn.build import build_encoder
+from methods.nn.encoder import Encoder
 from methods.registry import get_method
 from methods.training.config import TrialConfig
 from methods.training.seeds import derive_seed
 
+JOINT = "joint_method"  # the key of the one branch of a method that trains its streams together
+
 
 class Branches(nn.Module):
-    """Stream name -> :class:`Method`, each with its own encoder and heads.
+    """Stream name -> :class:`Method`, each with its own encoder and heads; or one :class:`JointMethod` for all.
 
-    Every stream sees the same augmented clips; the stream is taken before or after augmentation as the method says.
-    The loss is L = S * sum_s w_s L_s (``StreamsConfig``).
+    Every stream sees the same augmented clips; the stream is taken before, after or amid augmentation as the method
+    says. The loss is L = S * sum_s w_s L_s (``StreamsConfig``). ``persons`` and ``channels`` are the clips' M and C.
     """
 
-    def __init__(self, config: TrialConfig, layout: Layout, seed: int) -> None:
+    def __init__(self, config: TrialConfig, layout: Layout, seed: int, *, persons: int = 2, channels: int = 3) -> None:
         super().__init__()
         entry = get_method(config.method)
-        if entry.cls.shares_across_streams:
-            raise InputError(f"method '{config.method}' trains its streams jointly, which this version cannot do yet")
         self.config = config
         self.layout = layout
         self.policy = Policy(config.augment, layout)
-        self.weights = config.streams.loss_weights()
+        self.weights = dict(zip(config.streams.use, config.streams.loss_weights(), strict=True))
+
+        def encoder() -> Encoder:
+            return build_encoder(config.encoder, layout, channels, frames=config.frames, persons=persons)
+
         branches: dict[str, Method] = {}
-        for stream in config.streams.use:
+        if issubclass(entry.cls, JointMethod):
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(derive_seed(seed, "init", stream))
-                branches[stream] = entry.cls(config.params, build_encoder(config.encoder, layout))
+                torch.manual_seed(derive_seed(seed, "init", "joint method"))
+                branches[JOINT] = entry.cls(config.params, {stream: encoder() for stream in config.streams.use})
+        else:
+            for stream in config.streams.use:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(derive_seed(seed, "init", stream))
+                    branches[stream] = entry.cls(config.params, encoder())
         self.branches = nn.ModuleDict(branches)
 
     def _each(self) -> list[tuple[str, Method]]:
         return [(name, branch) for name, branch in self.branches.items() if isinstance(branch, Method)]
 
+    def encoders(self) -> list[Encoder]:
+        """Every encoder that is probed: whose statistics are settled and whose features are watched."""
+        found: list[Encoder] = []
+        for _, branch in self._each():
+            own = branch.encoders.values() if isinstance(branch, JointMethod) else [branch.probed]
+            found += [encoder for encoder in own if isinstance(encoder, Encoder)]
+        return found
+
     def _views(self, clips: Tensor, generator: Generator) -> dict[str, Views]:
         """Stream -> its views of the same batch of joint clips (N, C, T, V, M)."""
-        each = self._each()
-        if each[0][1].streams_derived == "before_views":
-            state = generator.get_state()
-            out = {}
-            for name, branch in each:
-                generator.set_state(state)  # the same draws for every stream
-                out[name] = branch.make_views(derive(clips, name, self.layout), self.policy, generator)
-            return out
-        views = each[0][1].make_views(clips, self.policy, generator)
-        return {name: views.map(partial(derive, stream=name, layout=self.layout)) for name, _ in each}
+        names, each = self.config.streams.use, dict(self._each())
+        first = next(iter(each.values()))
+        when = first.streams_derived
+        if when == "before_views":
+            return self._with_equal_draws(
+                generator, {n: partial(each[n].make_views, derive(clips, n, self.layout), self.policy) for n in names}
+            )
+        views = first.make_views(clips, self.policy, generator)
+        derived = {name: views.map(partial(derive, stream=name, layout=self.layout)) for name in names}
+        if when == "between":
+            return self._with_equal_draws(
+                generator, {n: partial(each.get(n, first).finish_views, derived[n], self.policy) for n in names}
+            )
+        return derived
+
+    @staticmethod
+    def _with_equal_draws(generator: Generator, makers: Mapping[str, partial[Views]]) -> dict[str, Views]:
+        """Every stream's views from the same state of the generator, so that they belong together."""
+        state = generator.get_state()
+        out = {}
+        for name, make in makers.items():
+            generator.set_state(state)
+            out[name] = make(generator)
+        return out
 
     def forward(self, clips: Tensor, generator: Generator, progress: float) -> StepOutput:
-        """Weighted loss of one batch (N, C, T, V, M), and each branch's logs under ``stream/name``."""
+        """Weighted loss of one batch (N, C, T, V, M), and each stream's logs under ``stream/name``."""
         views = self._views(clips, generator)
         total = clips.new_zeros(())
         logs: dict[str, Tensor] = {}
-        for (name, branch), weight in zip(self._each(), self.weights, strict=True):
-            out = branch.loss(views[name], progress)
-            total = total + weight * out.loss
+        for name, out in self._losses(views, progress).items():
+            total = total + self.weights[name] * out.loss
             logs[f"{name}/loss"] = out.loss.detach()
             logs.update({f"{name}/{key}": value for key, value in out.logs.items()})
         return StepOutput(total, logs)
+
+    def _losses(self, views: Mapping[str, Views], progress: float) -> Mapping[str, StepOutput]:
+        each = self._each()
+        branch = each[0][1]
+        if isinstance(branch, JointMethod):
+            return branch.losses(views, progress)
+        return {name: branch.loss(views[name], progress) for name, branch in each}
 
     def after_step(self, progress: float) -> None:
         for _, branch in self._each():
@@ -76,4 +114,9 @@ class Branches(nn.Module):
     def embed(self, clips: Tensor) -> dict[str, Tensor]:
         """Stream -> features (N, D) of un-augmented joint clips (N, C, T, V, M)."""
         present = (clips != 0).flatten(1, 3).any(1)
-        return {name: branch.embed(derive(clips, name, self.layout), present) for name, branch in self._each()}
+        each = self._each()
+        streams = {name: derive(clips, name, self.layout) for name in self.config.streams.use}
+        branch = each[0][1]
+        if isinstance(branch, JointMethod):
+            return branch.embed_streams(streams, present)
+        return {name: branch.embed(streams[name], present) for name, branch in each}

@@ -26,6 +26,8 @@ def save(path: Path, run: Run, **extra: Any) -> None:
         "format": FORMAT,
         "config": run.config.to_dict(),
         "layout": run.store.clips.layout.to_dict(),
+        "persons": run.store.clips.data.shape[4],
+        "channels": run.store.clips.data.shape[1],
         "fingerprint": run.store.clips.fingerprint,
         "index": index_digest(run),
         "seed": run.seed,
@@ -101,7 +103,10 @@ def restore(state: dict[str, Any], run: Run) -> None:
 def load_model(state: dict[str, Any], device: torch.device | str = "cpu") -> tuple[TrialConfig, Branches]:
     """Rebuild the model of a stored state, for probing."""
     config = from_dict(state["config"])
-    model = Branches(config, Layout.from_dict(state["layout"]), seed=state["seed"])
+    # Files of before methods that have M and C in their weights do not say them; theirs do not depend on either.
+    persons, channels = state.get("persons", 2), state.get("channels", 3)
+    layout = Layout.from_dict(state["layout"])
+    model = Branches(config, layout, seed=state["seed"], persons=persons, channels=channels)
     try:
         model.load_state_dict(state["model"])
     except RuntimeError as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from methods.augment.policy import AugmentConfig
-from methods.data.preprocess import DEFAULT_STEPS, parse_steps
+from methods.data.preprocess import DEFAULT_STEPS, expand_steps, parse_steps
 from methods.data.streams import STREAMS
 from methods.errors import InputError, did_you_mean
 from methods.fields import require, tunable
@@ -70,8 +70,9 @@ def _normal(weights: str | tuple[float, ...], count: int) -> tuple[float, ...]:
 class TrialConfig:
     """One point of a search: what :func:`methods.training.pretrain.pretrain` needs, and nothing about the search.
 
-    ``params`` is an instance of the method's own config dataclass. ``epochs`` is the length of the *full* run: every
-    schedule is a fraction of it. ``frames`` = T; ``preprocess`` are named steps of :mod:`methods.data.preprocess`.
+    ``params`` is an instance of the method's own config dataclass, ``encoder`` one of its architecture's. ``epochs`` is
+    the length of the *full* run: every schedule is a fraction of it. ``frames`` = T; ``preprocess`` are named steps of
+    :mod:`methods.data.preprocess`.
     """
 
     method: str
@@ -79,7 +80,7 @@ class TrialConfig:
     epochs: int
     frames: int = 50
     preprocess: tuple[str, ...] = DEFAULT_STEPS
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    encoder: Any = field(default_factory=EncoderConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     streams: StreamsConfig = field(default_factory=StreamsConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -90,28 +91,66 @@ class TrialConfig:
             isinstance(self.params, entry.config),
             f"method '{self.method}' takes {entry.config.__name__}, got {type(self.params).__name__}",
         )
+        require(
+            type(self.encoder) is type(entry.recipe.encoder),
+            f"method '{self.method}' takes {type(entry.recipe.encoder).__name__} as its encoder, got "
+            f"{type(self.encoder).__name__}",
+        )
+        only = entry.cls.only_streams
+        strange = [name for name in self.streams.use if only and name not in only]
+        require(
+            not strange, f"method '{self.method}' knows the stream {', '.join(only)} only, not {', '.join(strange)}"
+        )
+        least = entry.cls.least_streams
+        require(
+            len(self.streams.use) >= least,
+            f"method '{self.method}' needs {least} streams or more, streams.use has {', '.join(self.streams.use)}",
+        )
         require(self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}")
         require(self.frames >= 4, f"frames must be at least 4 (the encoder strides time by 4), got {self.frames}")
         parse_steps(self.preprocess)
+        object.__setattr__(self, "preprocess", expand_steps(self.preprocess))  # a recipe's name becomes its steps
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dict of numbers, strings, lists: fit for JSON and YAML, read back by :func:`from_dict`."""
         return _plain(dataclasses.asdict(self))  # type: ignore[no-any-return]  # a dict goes in, a dict comes out
 
 
-def published(method: str, epochs: int | None = None) -> TrialConfig:
-    """The method's published configuration, one joint stream. Raises ``InputError`` for an unknown method."""
+PRESETS = ("clean", "paper_code")
+
+
+def published(method: str, epochs: int | None = None, preset: str = "clean") -> TrialConfig:
+    """The method's published configuration with its published streams.
+
+    ``preset``: ``clean`` (our defaults: the paper without its code's quirks) or ``paper_code`` (every quirk as in the
+    official code, preprocessing included). Raises ``InputError`` for an unknown method or preset.
+    """
     entry = get_method(method)
     recipe = entry.recipe
-    return TrialConfig(
+    config = TrialConfig(
         method=method,
         params=entry.config(),
         epochs=recipe.epochs if epochs is None else epochs,
         frames=recipe.frames,
         encoder=recipe.encoder,
         augment=recipe.augment,
+        streams=StreamsConfig(use=recipe.use),
         optim=recipe.optim,
     )
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset '{preset}'{did_you_mean(preset, PRESETS)}")
+    return with_settings(config, recipe.paper_code) if preset == "paper_code" else config
+
+
+def with_settings(config: TrialConfig, settings: Mapping[str, Any]) -> TrialConfig:
+    """``config`` with some fields changed, by dotted name: ``encoder.init``, ``frames``, or one of the method's own."""
+    changes: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        part, _, inner = name.rpartition(".")
+        whole = not part and name in {f.name for f in dataclasses.fields(TrialConfig)}
+        changes.setdefault("" if whole else part or "params", {})[inner] = value
+    parts = {part: dataclasses.replace(getattr(config, part), **fields) for part, fields in changes.items() if part}
+    return dataclasses.replace(config, **parts, **changes.get("", {}))
 
 
 def from_dict(values: Mapping[str, Any]) -> TrialConfig:
@@ -120,7 +159,7 @@ def from_dict(values: Mapping[str, Any]) -> TrialConfig:
     entry = get_method(str(rest.get("method", "")))
     parts: dict[str, type[Any]] = {
         "params": entry.config,
-        "encoder": EncoderConfig,
+        "encoder": type(entry.recipe.encoder),
         "augment": AugmentConfig,
         "streams": StreamsConfig,
         "optim": OptimConfig,
@@ -128,7 +167,7 @@ def from_dict(values: Mapping[str, Any]) -> TrialConfig:
     for name, cls in parts.items():
         rest[name] = _build(cls, rest.get(name, {}), name)
     if "preprocess" in rest:
-        rest["preprocess"] = tuple(rest["preprocess"])
+        rest["preprocess"] = expand_steps(rest["preprocess"])
     built: TrialConfig = _build_typed(TrialConfig, rest, "config")
     return built
 

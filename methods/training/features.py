@@ -40,7 +40,7 @@ def _inference(model: nn.Module) -> Iterator[None]:
 
 
 def _encoders(model: Branches) -> nn.ModuleList:
-    return nn.ModuleList(branch.encoder for _, branch in model._each())
+    return nn.ModuleList(model.encoders())
 
 
 def _settle(model: Branches, store: ClipStore, index: Tensor, batch: int) -> None:

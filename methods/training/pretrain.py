@@ -102,7 +102,8 @@ def start(
         raise InputError(f"optim.batch is {config.optim.batch} but there are only {len(index)} training clips")
     if clips.data.shape[2] != config.frames:
         raise InputError(f"the clips have {clips.data.shape[2]} frames, the configuration asks for {config.frames}")
-    model = Branches(config, clips.layout, seed).to(device)
+    _, channels, _, _, persons = clips.data.shape
+    model = Branches(config, clips.layout, seed, persons=persons, channels=channels).to(device)
     optimiser = make_optimiser(config.optim, model.parameters())
     return Run(config, model, optimiser, ClipStore(clips, device), torch.as_tensor(index), seed, device)
 

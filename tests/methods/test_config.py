@@ -15,7 +15,7 @@ from methods.errors import InputError
 from methods.fields import field_table, tunable
 from methods.nn.encoder import EncoderConfig
 from methods.recipe import OptimConfig
-from methods.registry import list_methods
+from methods.registry import get_method, list_methods
 from methods.training.config import StreamsConfig, TrialConfig, from_dict, published
 from methods.training.probe import ProbeConfig
 
@@ -23,8 +23,9 @@ every_method = pytest.mark.parametrize("name", list_methods())
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> StreamsConfig:
-    use = tuple(draw(st.lists(st.sampled_from(["joint", "motion", "bone"]), min_size=1, max_size=3, unique=True)))
+def streams(draw: st.DrawFn, use: tuple[str, ...] = ()) -> StreamsConfig:
+    any_of = st.lists(st.sampled_from(["joint", "motion", "bone"]), min_size=1, max_size=3, unique=True)
+    use = use or tuple(draw(any_of))
     weights = st.tuples(*[st.floats(0.01, 10)] * len(use))
     return StreamsConfig(use, draw(st.just("equal") | weights), draw(st.sampled_from(["equal", "fitted"]) | weights))
 
@@ -33,6 +34,12 @@ def streams(draw: st.DrawFn) -> StreamsConfig:
 def configs(draw: st.DrawFn) -> TrialConfig:
     name = draw(st.sampled_from(list_methods()))
     momentum = draw(st.floats(0, 1))
+    entry = get_method(name)
+    use = [s for s in ("joint", "motion", "bone") if not entry.cls.only_streams or s in entry.cls.only_streams]
+    chosen = draw(st.permutations(use))[: draw(st.integers(entry.cls.least_streams, len(use)))]
+    encoder = entry.recipe.encoder
+    if isinstance(encoder, EncoderConfig):
+        encoder = EncoderConfig(width=draw(st.integers(1, 64)), dropout=draw(st.floats(0, 0.9)))
     return TrialConfig(
         method=name,
         params=own_config(
@@ -41,9 +48,9 @@ def configs(draw: st.DrawFn) -> TrialConfig:
         epochs=draw(st.integers(1, 500)),
         frames=draw(st.integers(4, 300)),
         preprocess=draw(st.sampled_from([("trim", "centre", "resize"), ("trim_paper", "resize"), ("resize",)])),
-        encoder=EncoderConfig(width=draw(st.integers(1, 64)), dropout=draw(st.floats(0, 0.9))),
+        encoder=encoder,
         augment=AugmentConfig(strength=draw(st.floats(0, 3)), flip_reflect=draw(st.booleans())),
-        streams=draw(streams()),
+        streams=draw(streams(tuple(chosen))),
         optim=OptimConfig(lr=draw(st.floats(1e-6, 10)), name=draw(st.sampled_from(["sgd", "adam"]))),
     )
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import io
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny import BUSH15, ENCODER, copy_state, generator, make_clips, make_config, make_method, movements, own_config
+from tiny import BUSH15, copy_state, generator, make_clips, make_config, make_method, movements, own_config
 
-from tiny import policy, same  # isort: skip
+from tiny import policy, same, small_encoder  # isort: skip
 
 from methods.augment.policy import Policy
 from methods.base import Method, Views
 from methods.data.layouts import KINECT20, NTU25, Layout
+from methods.data.streams import derive
 from methods.fields import field_table
 from methods.nn.ema import Ema
 from methods.registry import get_method, list_methods
@@ -50,10 +52,151 @@ PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
                   "schedule": "constant"},  # 2.4
         "run": {"frames": 50, "epochs": 60},  # 2.3, NTU60 single stream
     },
+    "cmal": {  # section 2.1 to 2.4: the networks and the surroundings of skeletonbyol, repulsion 1/2
+        "params": {"momentum": 0.996, "momentum_schedule": "constant", "hidden": 2048, "projection": 512,
+                   "repulsion": 0.5, "ema_buffers": "own"},
+        "encoder": {"name": "stgcn", "width": 16, "dim": 512, "depth": 10, "dropout": 0.5},  # 2.1
+        "augment": {"strength": 1.0, "crop": 6.0, "shear": 0.5, "flip": 0.0, "rotate": 0.0, "noise": 0.0, "blur": 0.0,
+                    "axis_mask": 0.0, "time_flip": 0.0},  # 2.2
+        "optim": {"name": "sgd", "lr": 0.1, "sgd_momentum": 0.9, "weight_decay": 1e-4, "nesterov": False, "batch": 128,
+                  "schedule": "constant"},  # 2.4
+        "run": {"frames": 50, "epochs": 60, "use": ("joint",)},  # 2.3, NTU60 single stream
+    },
+    "cmcs": {  # section 2.3: as cmal; CSCL after 60 of 100 epochs, top 2, lambda 10, no temperature
+        "params": {"momentum": 0.996, "momentum_schedule": "constant", "hidden": 2048, "projection": 512,
+                   "repulsion": 0.5, "ema_buffers": "own", "cross_start": 60 / 100, "topk": 2, "cross_weight": 10.0,
+                   "temperature": 1.0},
+        "encoder": {"name": "stgcn", "width": 16, "dim": 512, "depth": 10, "dropout": 0.5},  # 2.1
+        "augment": {"strength": 1.0, "crop": 6.0, "shear": 0.5, "flip": 0.0, "rotate": 0.0, "noise": 0.0, "blur": 0.0,
+                    "axis_mask": 0.0, "time_flip": 0.0},  # 2.2
+        "optim": {"name": "sgd", "lr": 0.1, "sgd_momentum": 0.9, "weight_decay": 1e-4, "nesterov": False, "batch": 128,
+                  "schedule": "constant"},  # 2.4
+        "run": {"frames": 50, "epochs": 100, "use": ("joint", "motion", "bone")},  # 2.3, NTU60 three streams
+    },
+    "crossclr": {  # section 8.2: the networks of skeletonclr for three streams; across after 150 of 300 epochs, top 1
+        "params": {"temperature": 0.07, "momentum": 0.999, "queue": 32768, "hidden": 256, "projection": 128,
+                   "projector_norm": False, "momentum_schedule": "constant", "ema_buffers": "own",
+                   "cross_start": 150 / 300, "topk": 1, "context": True},
+        "encoder": {"name": "stgcn", "width": 16, "dim": 256, "depth": 10, "dropout": 0.5},  # 1.1
+        "augment": {"strength": 1.0, "crop": 6.0, "shear": 0.5, "flip": 0.0, "rotate": 0.0, "noise": 0.0, "blur": 0.0,
+                    "axis_mask": 0.0, "time_flip": 0.0},  # "two normal views": 7.2
+        "optim": {"name": "sgd", "lr": 0.1, "sgd_momentum": 0.9, "weight_decay": 1e-4, "nesterov": False, "batch": 128,
+                  "schedule": "step", "step_at": 250 / 300, "step_factor": 0.1},  # 8.2
+        "run": {"frames": 50, "epochs": 300, "use": ("joint", "motion", "bone")},
+    },
+    "aimclr": {  # sections 7.1 to 7.4: kappa .7, D3M beside the query's loss, neighbours after 150 of 300 epochs, top 1
+        "params": {"temperature": 0.07, "momentum": 0.999, "queue": 32768, "hidden": 256, "projection": 128,
+                   "projector_norm": False, "momentum_schedule": "constant", "ema_buffers": "own",
+                   "drop_threshold": 0.7, "d3m_weight": 1.0, "mining_start": 150 / 300, "topk": 1},
+        "encoder": {"name": "stgcn", "width": 16, "dim": 256, "depth": 10, "dropout": 0.5},  # 7.1
+        "augment": {"strength": 1.0, "crop": 6.0, "shear": 0.5, "flip": 0.5, "rotate": 30.0, "noise": 0.01,
+                    "noise_probability": 0.5, "blur": 0.5, "axis_mask": 0.5, "time_flip": 0.0},  # 7.2
+        "optim": {"name": "sgd", "lr": 0.1, "sgd_momentum": 0.9, "weight_decay": 1e-4, "nesterov": False, "batch": 128,
+                  "schedule": "step", "step_at": 250 / 300, "step_factor": 0.1},  # 7.4
+        "run": {"frames": 50, "epochs": 300, "use": ("joint",)},
+    },
+    "scdnet": {  # sections 5.1 to 5.4 and 13.2: the run of its README, four terms of equal weight
+        "params": {"temperature": 0.2, "momentum": 0.999, "queue": 8192, "hidden": 2048, "projection": 128,
+                   "momentum_schedule": "constant", "ema_buffers": "own", "time_to_instance": 1.0,
+                   "space_to_instance": 1.0, "instance_to_time": 1.0, "instance_to_space": 1.0},
+        "encoder": {"name": "twopath", "base": 64, "d_model": 2048, "heads": 8, "layers": 1, "dropout": 0.1,
+                    "partition": "inward_outward", "init": "xavier"},  # 5.1
+        "augment": {"strength": 1.0, "crop": 0.0, "crop_resize": 0.8, "rotate": 30.0, "rotate_probability": 0.5,
+                    "flip": 0.5, "shear": 1.0, "shear_probability": 0.5, "joint_mask": 0.5, "joint_mask_joints": 8 / 25,
+                    "joint_mask_seeds": 5, "segment_mask": 0.5, "segment_mask_share": 6 / 16, "corrupt": 0.0,
+                    "noise": 0.0, "blur": 0.0, "axis_mask": 0.0, "time_flip": 0.0},  # 5.2
+        "optim": {"name": "sgd", "lr": 0.01, "sgd_momentum": 0.9, "weight_decay": 1e-4, "nesterov": False, "batch": 64,
+                  "schedule": "step", "step_at": 351 / 451, "step_factor": 0.1},  # 5.4
+        "run": {"frames": 64, "epochs": 451, "use": ("joint",)},
+    },
+    "cmd": {  # sections 9.1 to 9.4: top 8192 of 16384, teacher .05, student .1, the sum of six divergences
+        "params": {"temperature": 0.07, "momentum": 0.999, "queue": 16384, "hidden": 2048, "projection": 128,
+                   "momentum_schedule": "constant", "ema_buffers": "own", "teacher_temperature": 0.05,
+                   "student_temperature": 0.1, "topk": 8192 / 16384, "cmd_weight": 1.0},
+        "encoder": {"name": "gru", "hidden": 1024, "layers": 3, "bidirectional": True, "input_norm": "joint",
+                    "dropout": 0.0, "lengths": "all", "init": "xavier"},  # 9.1
+        "augment": {"strength": 1.0, "crop": 0.0, "crop_resize": 0.8, "shear": 1.0, "shear_probability": 1.0,
+                    "corrupt": 0.5, "corrupt_joints": 15 / 25, "flip": 0.0, "rotate": 0.0, "noise": 0.0, "blur": 0.0,
+                    "axis_mask": 0.0, "time_flip": 0.0, "joint_mask": 0.0, "segment_mask": 0.0},  # 9.2
+        "optim": {"name": "sgd", "lr": 0.01, "sgd_momentum": 0.9, "weight_decay": 1e-4, "nesterov": False, "batch": 64,
+                  "schedule": "step", "step_at": 351 / 451, "step_factor": 0.1},  # 9.4
+        "run": {"frames": 64, "epochs": 451, "use": ("joint", "motion", "bone")},
+    },
+    "skelemixclr": {  # sections 3.1 to 3.4: head with a batch norm, one mixture of 1-4 parts and 1-15 of 16 segments
+        "params": {"temperature": 0.07, "momentum": 0.999, "queue": 32768, "hidden": 256, "projection": 128,
+                   "projector_norm": True, "momentum_schedule": "constant", "ema_buffers": "own",
+                   "regional_weight": 1.0, "repeats": 1, "reduce": "mean", "extra_negative": True,
+                   "joints": "parts", "parts_least": 1, "parts_more": 3, "joints_least": 10, "joints_more": 5,
+                   "segments_least": 1, "segments_more": 14, "fill": "swap"},
+        "encoder": {"name": "stgcn", "width": 16, "dim": 256, "depth": 10, "dropout": 0.5,
+                    "partition": "inward_outward"},  # 3.1
+        "augment": {"strength": 1.0, "crop": 6.0, "shear": 0.5, "flip": 0.0, "rotate": 0.0, "noise": 0.0, "blur": 0.0,
+                    "axis_mask": 0.0, "time_flip": 0.0},  # 3.2
+        "optim": {"name": "sgd", "lr": 0.1, "sgd_momentum": 0.9, "weight_decay": 1e-4, "nesterov": False, "batch": 128,
+                  "schedule": "constant"},  # 3.4
+        "run": {"frames": 64, "epochs": 300, "use": ("joint",)},
+    },
+    "skelemixclr_plus": {  # section 3.3: tau .2, the sum over three mixtures of 2-3 parts and 7-11 of 16 segments
+        "params": {"temperature": 0.2, "momentum": 0.999, "queue": 32768, "hidden": 256, "projection": 128,
+                   "projector_norm": True, "momentum_schedule": "constant", "ema_buffers": "own",
+                   "regional_weight": 1.0, "repeats": 3, "reduce": "sum", "extra_negative": True,
+                   "joints": "parts", "parts_least": 2, "parts_more": 1, "joints_least": 10, "joints_more": 5,
+                   "segments_least": 7, "segments_more": 4, "fill": "swap"},
+        "encoder": {"name": "stgcn", "width": 16, "dim": 256, "depth": 10, "dropout": 0.5,
+                    "partition": "inward_outward"},  # 3.1
+        "augment": {"strength": 1.0, "crop": 6.0, "shear": 0.5, "flip": 0.0, "rotate": 0.0, "noise": 0.0, "blur": 0.0,
+                    "axis_mask": 0.0, "time_flip": 0.0},  # 3.2
+        "optim": {"name": "sgd", "lr": 0.1, "sgd_momentum": 0.9, "weight_decay": 1e-4, "nesterov": False, "batch": 128,
+                  "schedule": "constant"},  # 3.4
+        "run": {"frames": 64, "epochs": 300, "use": ("joint",)},
+    },
+    "skeletonbt": {  # section 6: the head, views and optimiser of pstl, one term
+        "params": {"projection": 6144, "off_diagonal": 2e-4},
+        "encoder": {"name": "stgcn", "width": 16, "dim": 256, "depth": 10, "dropout": 0.5, "init": "torch"},  # 6.1
+        "augment": {"strength": 1.0, "crop": 6.0, "shear": 1.0, "flip": 0.5, "rotate": 30.0, "noise": 0.0, "blur": 0.0,
+                    "axis_mask": 0.0, "time_flip": 0.0},  # 6.2
+        "optim": {"name": "adam", "lr": 5e-3, "weight_decay": 1e-5, "batch": 128, "schedule": "cosine",
+                  "warmup": 10 / 150},  # 6.4
+        "run": {"frames": 50, "epochs": 150, "use": ("joint",)},
+    },
+    "pstl": {  # sections 6.1 to 6.4: 50 -> 40 -> 30 frames, 8 ends of bones, both terms alike
+        "params": {"projection": 6144, "off_diagonal": 2e-4, "mask_joints": 8, "mask_frames": 10, "spatial_share": 0.5},
+        "encoder": {"name": "stgcn", "width": 16, "dim": 256, "depth": 10, "dropout": 0.5, "init": "torch"},  # 6.1
+        "augment": {"strength": 1.0, "crop": 6.0, "shear": 1.0, "flip": 0.5, "rotate": 30.0, "noise": 0.0, "blur": 0.0,
+                    "axis_mask": 0.0, "time_flip": 0.0},  # 6.2
+        "optim": {"name": "adam", "lr": 5e-3, "weight_decay": 1e-5, "batch": 128, "schedule": "cosine",
+                  "warmup": 10 / 150},  # 6.4
+        "run": {"frames": 50, "epochs": 150, "use": ("joint",)},
+    },
+    "crrl": {  # sections 4.1 to 4.4: two runs of 60 epochs, here two stages; K 64, tau .1, lambda .1, no augmentation
+        "params": {"fuse_start": 60 / 120, "temperature": 0.1, "momentum": 0.999, "momentum_schedule": "constant",
+                   "queue": 64, "hidden": 512, "projection": 512, "key": "velocity", "distill_weight": 0.1,
+                   "reconstruct": "both", "reduction": "sum"},
+        "encoder": {"name": "gru", "hidden": 256, "layers": 2, "bidirectional": True, "stepwise": False,
+                    "input_norm": "none", "dropout": 0.2, "pool": "mean", "lengths": "valid", "init": "torch"},  # 4.1
+        "augment": {"strength": 1.0, "crop": 0.0, "crop_resize": 0.0, "shear": 0.0, "corrupt": 0.0, "flip": 0.0,
+                    "rotate": 0.0, "noise": 0.0, "blur": 0.0, "axis_mask": 0.0, "time_flip": 0.0, "joint_mask": 0.0,
+                    "segment_mask": 0.0},  # 4.2
+        "optim": {"name": "sgd", "lr": 0.05, "sgd_momentum": 0.9, "weight_decay": 1e-4, "nesterov": False, "batch": 32,
+                  "schedule": "step", "step_at": (60 + 18) / 120, "step_factor": 0.5},  # 4.4; of four drops one
+        "run": {"frames": 50, "epochs": 120, "use": ("joint",)},
+    },
 }  # fmt: skip
 
 # When the slow copy moves: before the key's pass (1.5) or after the optimiser's step (2.1).
-MOVES_IN_LOSS = {"skeletonclr": True, "skeletonbyol": False}
+MOVES_IN_LOSS = {
+    "skeletonclr": True,
+    "skeletonbyol": False,
+    "cmal": False,
+    "cmcs": False,
+    "crossclr": True,
+    "aimclr": True,
+    "skelemixclr": True,
+    "skelemixclr_plus": True,
+    "scdnet": True,
+    "cmd": True,
+    "crrl": True,
+}
 
 
 def batch(layout: Layout = NTU25, frames: int = 16, persons: int = 2, count: int = 5, seed: int = 0) -> torch.Tensor:
@@ -132,10 +275,13 @@ def test_every_end_of_a_range_gives_a_loss(name: str) -> None:
 @every_method
 def test_gradients_reach_what_is_trained_and_nothing_else(name: str) -> None:
     method = make_method(name)
-    out = method.loss(views_of(method, name, batch()), 0.0)
-    assert out.loss.shape == () and torch.isfinite(out.loss)
-    assert all(not v.requires_grad and v.shape == () for v in out.logs.values())
-    out.loss.backward()
+    step(method, name, sgd(method), 0)  # what starts at exactly zero lets nothing through (SCD-Net's alpha)
+    method.zero_grad()
+    for stage in method.stages(method.config):  # each part is trained in one of them at least
+        out = method.loss(views_of(method, name, batch()), stage.start)
+        assert out.loss.shape == () and torch.isfinite(out.loss)
+        assert all(not v.requires_grad and v.shape == () for v in out.logs.values())
+        out.loss.backward()
     slow = {id(p) for ema in slow_copies(method).values() for p in ema.parameters()}
     for key, p in method.named_parameters():
         if id(p) in slow:
@@ -160,7 +306,7 @@ def test_features_are_the_encoders(name: str) -> None:
     ("layout", "frames", "persons"), [(NTU25, 17, 1), (BUSH15, 9, 2), (KINECT20, 16, 3), (NTU25, 8, 2)]
 )
 def test_any_layout_length_and_number_of_persons(name: str, layout: Layout, frames: int, persons: int) -> None:
-    method = make_method(name, layout)
+    method = make_method(name, layout, frames=frames, persons=persons)
     x = batch(layout, frames, persons)
     out = method.loss(views_of(method, name, x, layout), 0.3)
     out.loss.backward()
@@ -171,8 +317,7 @@ def test_any_layout_length_and_number_of_persons(name: str, layout: Layout, fram
 @every_method
 def test_bf16_and_real_bodies_give_nearly_the_same_kind_of_loss(name: str) -> None:
     for change in ({"precision": "bf16"}, {"bodies": "real"}, {"segments": 2}, {"input_norm": "scale"}):
-        encoder = dataclasses.replace(ENCODER, **change)
-        method = make_method(name, encoder=encoder)
+        method = make_method(name, encoder=small_encoder(name, **change))
         loss = method.loss(views_of(method, name, batch()), 0.0).loss
         loss.backward()
         assert torch.isfinite(loss) and loss.dtype == torch.float32, change
@@ -203,20 +348,175 @@ def loss_of_skeletonbyol(method: Any, views: Views) -> float:
     return float(((p1 - t2) ** 2).sum(1).mean() + ((p2 - t1) ** 2).sum(1).mean())
 
 
-BY_HAND = {"skeletonclr": loss_of_skeletonclr, "skeletonbyol": loss_of_skeletonbyol}
+def adversarial(first: Any, second: Any, away_first: Any, away_second: Any) -> float:
+    """Section 2.3 of unit rows: d(p_1, p_2) - (d(p_1, t_1) + d(p_2, t_2)) / 2, the mean over clips."""
+    drawn, away = (first - second) ** 2, (first - away_first) ** 2 + (second - away_second) ** 2
+    return float((drawn - away / 2).sum(1).mean())
+
+
+def loss_of_cmal(method: Any, views: Views) -> float:
+    online = (unit_rows(method.predictor(method.projector(method.encoder(views[v])))) for v in "ab")
+    slow = (unit_rows(method.slow_projector(method.slow_encoder(views[v]))) for v in "ab")
+    return adversarial(*online, *slow)
+
+
+def loss_of_cmcs(method: Any, views: Views) -> float:
+    """Before the streams meet: the sum of theirs."""
+    total = 0.0
+    for s in ("joint", "motion", "bone"):
+        x = [derive(views[v], s, NTU25) for v in "ab"]
+        online = (unit_rows(method.predictors[s](method.projectors[s](method.encoders[s](each)))) for each in x)
+        slow = (unit_rows(method.slow_projectors[s](method.slow_encoders[s](each))) for each in x)
+        total += adversarial(*online, *slow)
+    return total
+
+
+def loss_of_crossclr(method: Any, views: Views) -> float:
+    """Before the streams look across: the sum of theirs, each SkeletonCLR's."""
+    total = 0.0
+    for s in ("joint", "motion", "bone"):
+        own = views.map(lambda x, s=s: derive(x, s, NTU25))
+        q = unit_rows(method.projectors[s](method.encoders[s](own["a"])))
+        k = unit_rows(method.slow_projectors[s](method.slow_encoders[s](own["b"])))
+        total -= np.log(shares(q, k, method.queue[s].double().numpy(), method.config.temperature)[:, 0]).mean()
+    return float(total)
+
+
+def shares(q: np.ndarray, k: np.ndarray, queue: np.ndarray, tau: float) -> np.ndarray:
+    """(N, 1+K) softmax of unit rows over their own keys, first, and the queue."""
+    likeness = np.exp(np.concatenate([(q * k).sum(1, keepdims=True), q @ queue.T], 1) / tau)
+    return likeness / likeness.sum(1, keepdims=True)
+
+
+def loss_of_aimclr(method: Any, views: Views) -> float:
+    """Section 7.3 before the mining: -log P(own key), and the mean of two -sum P log P', P' of the extreme view."""
+    maps = method.encoder.features(views["extreme"])
+    dropped = method.encoder.drop_attended(maps, 0.7)
+    seen = (method.encoder(views["a"]), method.encoder.pool(maps), method.encoder.pool(dropped))
+    k = unit_rows(method.slow_projector(method.slow_encoder(views["b"])))
+    queue, tau = method.queue.keys.double().numpy(), method.config.temperature
+    p, extreme, hidden = (shares(unit_rows(method.projector(each)), k, queue, tau) for each in seen)
+    d3m = -(p * np.log(extreme)).sum(1) - (p * np.log(hidden)).sum(1)
+    return float((-np.log(p[:, 0]) + d3m / 2).mean())
+
+
+def loss_of_scdnet(method: Any, views: Views) -> float:
+    """Section 5.3: -log of the own key's share, for four pairs of a query's level and a key's, summed."""
+
+    def embedded(encoder: Any, heads: Any, clips: torch.Tensor) -> dict[str, np.ndarray]:
+        both, half = encoder(clips), method.encoder.time_dim
+        parts = {"time": both[:, :half], "space": both[:, half:], "instance": both}
+        return {level: unit_rows(heads[level](part)) for level, part in parts.items()}
+
+    q = embedded(method.encoder, method.projectors, views["a"])
+    k = embedded(method.slow_encoder, method.slow_projectors, views["b"])
+    total, tau = 0.0, method.config.temperature
+    for ask, answer in (("time", "instance"), ("space", "instance"), ("instance", "time"), ("instance", "space")):
+        total -= np.log(shares(q[ask], k[answer], method.queue[answer].double().numpy(), tau)[:, 0]).mean()
+    return float(total)
+
+
+def loss_of_cmd(method: Any, views: Views) -> float:
+    """Section 9.3: SkeletonCLR's of each stream, and KL(teacher's key || student's query) of each ordered pair."""
+    c, total, q, k, queue = method.config, 0.0, {}, {}, {}
+    streams = ("joint", "motion", "bone")
+    for s in streams:
+        own = views.map(lambda x, s=s: derive(x, s, NTU25))
+        q[s] = unit_rows(method.projectors[s](method.encoders[s](own["a"])))
+        k[s] = unit_rows(method.slow_projectors[s](method.slow_encoders[s](own["b"])))
+        queue[s] = method.queue[s].double().numpy()
+        total -= np.log(shares(q[s], k[s], queue[s], c.temperature)[:, 0]).mean()
+    for teacher, student in itertools.permutations(streams, 2):
+        for key, query in zip(k[teacher], q[student], strict=True):
+            seen = queue[teacher] @ key
+            nearest = np.argsort(-seen)[: len(seen) // 2]  # topk: half the queue
+            p = np.exp(seen[nearest] / c.teacher_temperature)
+            r = np.exp(queue[student][nearest] @ query / c.student_temperature)
+            p, r = p / p.sum(), r / r.sum()
+            total += c.cmd_weight * (p * np.log(p / r)).sum() / len(k[teacher])
+    return float(total)
+
+
+def loss_of_skelemixclr(method: Any, views: Views) -> float:
+    """Section 3.3: SkeletonCLR's, and for each mixture the mean of both sides' -log of their own key's share."""
+    c, count = method.config, len(views["a"])
+    queue = method.queue.keys.double().numpy()
+    k = unit_rows(method.slow_projector(method.slow_encoder(views["b"])))
+    regional = []
+    for shift, joints, begin, length in zip(*(views.extra[f"mix_{x}"] for x in MIX), strict=True):
+        cells = torch.zeros(count, 4, 25, dtype=torch.bool)  # 16 frames, four a segment
+        for i in range(count):
+            cells[i, begin[i] : begin[i] + length[i], joints[i]] = True
+        order = [(i + int(shift)) % count for i in range(count)]
+        taken = cells.repeat_interleave(4, 1)[:, None, :, :, None]
+        maps = method.encoder.features(views["a"] * ~taken + views["a"][order] * taken).mean(1)
+        sides = [(maps * x[:, None]).sum((2, 3)) / x.sum((1, 2))[:, None] for x in (cells, ~cells)]
+        p, o = (unit_rows(method.projector(side)) for side in sides)
+        for side, key, other in ((p, k[order], o), (o, k, p)):
+            beside = np.exp((side * other).sum(1) / c.temperature)
+            own = np.exp((side * key).sum(1) / c.temperature)
+            regional.append(np.log((own + np.exp(side @ queue.T / c.temperature).sum(1) + beside) / own).mean() / 2)
+    q = unit_rows(method.projector(method.encoder(views["a"])))
+    instance = -np.log(shares(q, k, queue, c.temperature)[:, 0]).mean()
+    return float(instance + sum(regional) / (c.repeats if c.reduce == "mean" else 1))
+
+
+MIX = ("shift", "joints", "start", "length")
+
+
+def redundancy(method: Any, first: torch.Tensor, second: torch.Tensor) -> float:
+    """Section 6.3: the squared distance of two features' correlations from the identity, off the diagonal by lambda."""
+    a, b = (method.projector(x).detach().double().numpy() for x in (first, second))
+    a, b = ((x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) for x in (a, b))
+    apart = (a.T @ b / len(a) - np.eye(a.shape[1])) ** 2
+    on = np.trace(apart)
+    return float(on + method.config.off_diagonal * (apart.sum() - on))
+
+
+def loss_of_skeletonbt(method: Any, views: Views) -> float:
+    return redundancy(method, method.encoder(views["a"]), method.encoder(views["b"]))
+
+
+def loss_of_pstl(method: Any, views: Views) -> float:
+    fewer = method.encoder.pool(method.encoder.features(views["spatial"], joints=views.extra["joints"]))
+    anchor = method.encoder(views["anchor"])
+    return redundancy(method, anchor, method.encoder(views["temporal"])) + redundancy(method, anchor, fewer)
+
+
+BY_HAND = {
+    "skeletonclr": loss_of_skeletonclr,
+    "skeletonbyol": loss_of_skeletonbyol,
+    "cmal": loss_of_cmal,
+    "cmcs": loss_of_cmcs,
+    "crossclr": loss_of_crossclr,
+    "aimclr": loss_of_aimclr,
+    "skelemixclr": loss_of_skelemixclr,
+    "skelemixclr_plus": loss_of_skelemixclr,
+    "skeletonbt": loss_of_skeletonbt,
+    "pstl": loss_of_pstl,
+    "scdnet": loss_of_scdnet,
+    "cmd": loss_of_cmd,
+    "crrl": loss_of_skeletonclr,  # section 4.3, before the student: the same, between positions and velocities
+}
 
 
 @every_method
 def test_loss_is_its_formula(name: str) -> None:
     """After a step that set the slow copy apart, with a momentum of 1 that leaves it there. By batch statistics."""
-    method = make_method(name, momentum=1.0, encoder=dataclasses.replace(ENCODER, init="torch"))
+    method = make_method(name, momentum=1.0, encoder=small_encoder(name, init="torch"))
     step(method, name, sgd(method, lr=0.5), 0)
-    present = torch.ones(5, 2, dtype=torch.bool)
+    drawn = views_of(method, name, batch(seed=4)).extra  # of the methods whose views come with draws
     a, b = batch(seed=4), batch(seed=5).roll(1, 0)  # a clip's second view is of another movement
-    views = Views({"a": a, "b": b}, present)
+    extreme = batch(seed=6)  # of the methods that have a third view
+
+    def views_with(second: torch.Tensor) -> Views:
+        clips = {"a": a, "b": second, "extreme": extreme, "anchor": a, "temporal": second, "spatial": extreme}
+        return Views(clips, torch.ones(5, 2, dtype=torch.bool), drawn)
+
+    views = views_with(b)
     expected = BY_HAND[name](method, views)
-    same_view = BY_HAND[name](method, Views({"a": a, "b": a}, present))
-    assert abs(same_view - expected) > 0.02, "the two views cannot be told apart here"
+    same_view = BY_HAND[name](method, views_with(a))
+    assert abs(same_view - expected) > 0.01, "the two views cannot be told apart here"
     assert method.loss(views, 0.0).loss.item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -239,7 +539,7 @@ def test_slow_copies_move_by_exactly_the_stated_rate(name: str, momentum: float)
         seen = online_before[n] if MOVES_IN_LOSS[name] else [p.detach() for p in online_of(method, n).parameters()]
         for slow, old, new in zip(ema.parameters(), before[n], seen, strict=True):
             expected = momentum * old.double() + (1 - momentum) * new.double()
-            torch.testing.assert_close(slow.double(), expected, rtol=1e-6, atol=1e-8)
+            torch.testing.assert_close(slow.double(), expected, rtol=1e-6, atol=5e-8)  # where the two cancel
             if momentum in (0, 1):
                 assert torch.equal(slow, old if momentum else new)
         moved = any(not torch.equal(p, q) for p, q in zip(ema.parameters(), before[n], strict=True))
@@ -265,6 +565,8 @@ def test_rising_momentum_stops_the_copy_at_the_end(name: str) -> None:
 @every_method
 @pytest.mark.parametrize("sync", [True, False])
 def test_slow_copy_starts_equal_only_if_asked(name: str, sync: bool) -> None:
+    if not sync and "init_sync" not in field_table(get_method(name).config):
+        pytest.skip(f"{name} always starts equal, as published")
     method = make_method(name, init_sync=sync)
     for n, ema in slow_copies(method).items():
         pairs = list(zip(ema.parameters(), online_of(method, n).parameters(), strict=True))
@@ -329,7 +631,9 @@ def test_views_are_a_function_of_clips_and_generator(name: str) -> None:
     method = make_method(name)
     x = batch()
     kept = x.clone()
-    first, second, other = (views_of(method, name, x, seed=s) for s in (1, 1, 2))
+    noise = {"noise": 0.1, "noise_probability": 1.0}  # in some methods' published views nothing is random
+    random = Policy(dataclasses.replace(get_method(name).recipe.augment, **noise), NTU25)
+    first, second, other = (method.make_views(x, random, generator(s)) for s in (1, 1, 2))
     assert torch.equal(x, kept), "the clips themselves were changed"
     assert first.clips.keys() == second.clips.keys()
     assert all(torch.equal(first[k], second[k]) for k in first.clips)

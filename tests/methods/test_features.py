@@ -10,7 +10,7 @@ import torch
 from tiny import copy_state, make_clips, make_config, same
 from torch import nn
 
-from methods.registry import list_methods
+from methods.registry import get_method, list_methods
 from methods.training.branches import Branches
 from methods.training.clips import Clips, ClipStore
 from methods.training.features import extract, spread
@@ -20,14 +20,15 @@ from methods.training.pretrain import pretrain, start
 def used_model(method: str = "skeletonclr", **changes: object) -> tuple[Branches, ClipStore]:
     """A model after one epoch, in train mode, with odd settings that must be given back."""
     clips = make_clips(32)
-    config = make_config(method, epochs=1, streams=dataclasses.replace(make_config().streams, use=("joint", "bone")))
+    use = get_method(method).cls.only_streams or ("joint", "bone")
+    config = make_config(method, epochs=1, streams=dataclasses.replace(make_config().streams, use=use))
     config = dataclasses.replace(config, **changes)
     run = start(config, clips, np.arange(32), seed=0)
     list(pretrain(run))
     run.model.train()
-    run.model.branches["bone"].encoder.blocks[1].eval()
-    first = next(m for m in run.model.modules() if isinstance(m, nn.BatchNorm2d))
-    first.momentum = 0.37
+    list(run.model.encoders()[-1].children())[-1].eval()
+    for norm in [m for m in run.model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)][:1]:
+        norm.momentum = 0.37
     return run.model, run.store
 
 

@@ -16,13 +16,16 @@ from torch import nn
 from methods.data.layouts import KINECT20, NTU25, Layout
 from methods.errors import InputError
 from methods.fields import field_table
+from methods.nn.attention_drop import LOWEST, attention, attention_drop, kept_cells
 from methods.nn.build import build_encoder
 from methods.nn.ema import Ema
 from methods.nn.encoder import EncoderConfig
 from methods.nn.graph import PARTITIONS, adjacency, hop_distance
+from methods.nn.gru import GruConfig
 from methods.nn.heads import mlp
 from methods.nn.queue import MemoryQueue
 from methods.nn.stgcn import STGCN, ScaleNorm, SpatialConv, block_plan, normal_init
+from methods.nn.twopath import TwoPathConfig
 
 
 @st.composite
@@ -342,6 +345,150 @@ def test_a_clip_reaches_the_first_block_unscrambled(kind: str) -> None:
             torch.testing.assert_close(seen[0][2 * n + m], x[n, ..., m], atol=1e-4, rtol=1e-4)
 
 
+# --- ST-GCN: what methods take from its last map --------------------------------------------------------------------
+
+
+def who(x: torch.Tensor) -> torch.Tensor:
+    return (x != 0).flatten(1, 3).any(1)
+
+
+@pytest.mark.parametrize("bodies", ["all", "real"])
+@pytest.mark.parametrize("segments", [1, 3])
+def test_pooled_features_are_the_forward_pass(bodies: str, segments: int) -> None:
+    net, x = trained(bodies=bodies, segments=segments), batch(13)
+    x[2] = 0
+    maps = net.features(x)
+    assert maps.shape == (4, 2, 16, 4, 25)
+    torch.testing.assert_close(net.pool(maps), net(x))
+    torch.testing.assert_close(net.pool(net.features(x, who(x)), who(x)), net(x))
+    present = torch.tensor([[True, True], [False, True], [True, False], [True, True]])
+    torch.testing.assert_close(net.pool(net.features(x, present), present), net(x, present))
+    if bodies == "real":
+        assert not maps[1, 1].any() and maps[2, 0].any() and not maps[2, 1].any()
+
+
+def slow_mean(maps: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """One body's map (D, T', V') -> (D,), the plain mean over the cells that are True; 0 over none."""
+    found = [maps[:, t, v] for t in range(maps.shape[1]) for v in range(maps.shape[2]) if cells[t, v]]
+    return torch.stack(found).mean(0) if found else torch.zeros(len(maps), dtype=maps.dtype)
+
+
+@pytest.mark.parametrize("bodies", ["all", "real"])
+def test_masked_pooling_is_a_mean_over_cells(bodies: str) -> None:
+    net, x = trained(bodies=bodies).double(), batch(13).double()
+    maps, mask = net.features(x), torch.rand(4, 4, 25, generator=generator()) < 0.3
+    mask[2] = False
+    inside, outside = net.masked_pool(maps, mask, who(x))
+    for n in range(4):
+        own = [m for m in range(2) if bodies == "all" or who(x)[n, m]]
+        torch.testing.assert_close(inside[n], sum(slow_mean(maps[n, m], mask[n]) for m in own) / len(own))
+        torch.testing.assert_close(outside[n], sum(slow_mean(maps[n, m], ~mask[n]) for m in own) / len(own))
+    assert not inside[2].any()
+    torch.testing.assert_close(outside[2], net(x)[2])  # a mask of everything is the plain mean
+    shared = net.masked_pool(maps, mask[:1])  # one mask for all clips
+    torch.testing.assert_close(shared, net.masked_pool(maps, mask[:1].repeat(4, 1, 1)))
+
+
+def test_masked_pooling_by_parts_of_time() -> None:
+    """Each part the mean over its own cells; a part without any takes the mean over all of the mask's cells."""
+    net, x = trained(segments=2).double(), batch(20, persons=1).double()
+    maps, mask = net.features(x), torch.zeros(1, 5, 25, dtype=torch.bool)  # T' = 5: frames 0 to 2 and 2 to 4
+    mask[0, :2, 4:9] = True
+    inside, outside = (pooled.view(4, 16, 2) for pooled in net.masked_pool(maps, mask))
+    for n in range(4):
+        body, rest = maps[n, 0], ~mask[0]
+        torch.testing.assert_close(inside[n, :, 0], slow_mean(body, mask[0]))
+        torch.testing.assert_close(inside[n, :, 1], slow_mean(body, mask[0]))
+        torch.testing.assert_close(outside[n, :, 0], slow_mean(body[:, :3], rest[:3]))
+        torch.testing.assert_close(outside[n, :, 1], slow_mean(body[:, 2:], rest[2:]))
+    everything = net.masked_pool(maps, torch.ones(1, 5, 25, dtype=torch.bool))
+    torch.testing.assert_close(everything[0], net(x))
+    assert not everything[1].any()
+
+
+@pytest.mark.parametrize("bodies", ["all", "real"])
+def test_joints_that_are_left_hear_nothing_of_the_others(bodies: str) -> None:
+    """The same as a graph in which no edge leads out of a joint that is gone, seen at those that are left."""
+    net, x = trained(bodies=bodies), batch()
+    kept = torch.tensor([0, 1, 2, 4, 5, 8, 11, 20, 24])
+    with torch.no_grad():
+        for p in net.edge_importance:
+            p.copy_(torch.rand(p.shape, generator=generator()))
+    fewer = net.features(x, joints=kept)
+    assert fewer.shape == (4, 2, 16, 4, 9)
+    assert torch.equal(net.features(x, joints=torch.arange(25)), net.features(x))
+    gone = [v for v in range(25) if v not in kept]
+    net.graph[:, gone] = 0
+    torch.testing.assert_close(fewer, net.features(x)[..., kept])
+    torch.testing.assert_close(net.pool(fewer), net.features(x)[..., kept].mean((3, 4)).sum(1) / (
+        who(x).sum(1, keepdim=True) if bodies == "real" else 2))  # fmt: skip
+
+
+def slow_drop(maps: torch.Tensor, threshold: float) -> torch.Tensor:
+    """AimCLR's drop on (B, C, T, V), cell by cell."""
+    b, c, t, v = maps.shape
+    seen = torch.zeros_like(maps)
+    for i in range(b):
+        for k in range(c):
+            mean = maps[i, k].sum() / (t * v)
+            spread = ((maps[i, k] - mean) ** 2).sum() / (t * v - 1)
+            seen[i, k] = 1 / (1 + torch.exp(-((maps[i, k] - mean) ** 2 / (4 * (spread + 1e-4)) + 0.5)))
+    joints = torch.tensor([[float(seen[i, :, :, j].mean() < threshold) for j in range(v)] for i in range(b)])
+    cells = (seen < threshold).double()
+    out = torch.zeros_like(maps)
+    for i in range(b):
+        for j in range(v):
+            out[i, :, :, j] = maps[i, :, :, j] * joints[i, j] * joints.numel() / joints.sum()
+    return out * cells * cells.numel() / cells.sum()
+
+
+@pytest.mark.parametrize("threshold", [0.66, 0.7, 0.9])
+def test_attention_drop_is_its_formula(threshold: float) -> None:
+    maps = torch.randn(3, 4, 5, 6, generator=generator(), dtype=torch.float64)
+    maps[0, :, :, 2] *= 4  # a joint that stands out goes whole
+    joints, cells = kept_cells(maps, threshold)
+    torch.testing.assert_close(attention_drop(maps, threshold), slow_drop(maps, threshold))
+    assert cells.any() and not cells.all() and bool(joints[0, 2]) == (threshold == 0.9)
+    assert threshold > LOWEST and float(attention(maps).min()) >= LOWEST
+
+
+def test_attention_drop_that_would_leave_nothing_leaves_all() -> None:
+    maps = torch.randn(2, 3, 4, 5, generator=generator(), dtype=torch.float64)
+    assert torch.equal(attention_drop(maps, LOWEST - 1e-3), maps)
+    assert torch.equal(attention_drop(maps, 1.0), maps)
+    assert torch.isfinite(attention_drop(torch.ones(1, 1, 1, 1), 0.7)).all()
+
+
+def test_attention_drop_is_a_constant_to_the_gradient() -> None:
+    maps = torch.randn(2, 3, 4, 5, generator=generator(), dtype=torch.float64, requires_grad=True)
+    out = attention_drop(maps, 0.7)
+    out.sum().backward()
+    torch.testing.assert_close(maps.grad * maps, out)
+
+
+@pytest.mark.parametrize("bodies", ["all", "real"])
+def test_drop_counts_the_bodies_that_count(bodies: str) -> None:
+    net, x = trained(bodies=bodies, init="torch").double(), batch().double()
+    maps, counted = net.features(x), who(x) if bodies == "real" else torch.ones(4, 2, dtype=torch.bool)
+    for present in (None, who(x)):
+        dropped = net.drop_attended(maps, 0.65, present)
+        torch.testing.assert_close(dropped[counted], slow_drop(maps[counted], 0.65))
+        assert not dropped[~counted].any()
+
+
+def test_every_weight_learns_through_the_map() -> None:
+    net, x = encoder(init="torch").train(), batch()
+    maps = net.features(x, joints=torch.arange(1, 25))
+    pasted, context = net.masked_pool(net.drop_attended(maps, 0.7), torch.rand(1, 4, 24, generator=generator()) < 0.5)
+    (pasted.square() + 2 * context.square()).sum().backward()
+    before_a_norm = ("spatial.conv.bias", "temporal.2.bias", "shortcut.0.bias")  # a shift that the norm takes away
+    for name, p in net.named_parameters():
+        assert p.grad is not None and (p.grad.any() or name.endswith(before_a_norm)), name
+
+
+# --- ST-GCN: weights and settings -----------------------------------------------------------------------------------
+
+
 def test_published_initialisation() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(30, 100, 1), nn.BatchNorm2d(100), nn.Linear(100, 200)).apply(normal_init)
@@ -388,6 +535,29 @@ def test_mlp_is_two_layers(batch_norm: bool) -> None:
     if batch_norm:
         hidden = hidden / math.sqrt(1 + 1e-5)
     torch.testing.assert_close(head(x), hidden.clamp(min=0) @ head[-1].weight.T + head[-1].bias)
+
+
+def test_mlp_of_more_layers() -> None:
+    """PSTL's head: three maps without biases, a batch norm after each but the last."""
+    head = mlp(3, 5, 2, batch_norm=True, layers=3, bias=False)
+    assert [type(m).__name__ for m in head] == ["Linear", "BatchNorm1d", "ReLU"] * 2 + ["Linear"]
+    assert [tuple(m.weight.shape) for m in head if isinstance(m, nn.Linear)] == [(5, 3), (5, 5), (2, 5)]
+    assert all(m.bias is None for m in head if isinstance(m, nn.Linear))
+    assert [type(m).__name__ for m in mlp(3, 5, 2, layers=1)] == ["Linear"]
+
+
+# --- config -> encoder ----------------------------------------------------------------------------------------------
+
+
+def test_the_type_of_the_config_says_which_encoder() -> None:
+    def built(config: object) -> str:
+        return type(build_encoder(config, BUSH15, frames=6, persons=1)).__name__
+
+    assert built(ENCODER) == "STGCN"
+    assert built(GruConfig(hidden=4)) == "GruEncoder"
+    assert built(TwoPathConfig(base=4, d_model=8)) == "TwoPath"
+    with pytest.raises(InputError, match=r"no encoder takes a dict; known: EncoderConfig, GruConfig, TwoPathConfig"):
+        build_encoder({}, BUSH15)
 
 
 # --- the momentum copy ----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from methods import registry
 from methods.augment.policy import AugmentConfig
-from methods.base import Method, StepOutput, Views
+from methods.base import JointMethod, Method, StepOutput, Views
 from methods.data.streams import derive
 from methods.errors import InputError
 from methods.fields import tunable
@@ -191,8 +191,30 @@ class Early(Recorder):
     streams_derived = "before_views"
 
 
-class Shared(Recorder):
-    shares_across_streams = True
+class Together(JointMethod):
+    """Two streams with one weight; each stream's loss is its own multiple of |w|^2, so the sum can be read off."""
+
+    def __init__(self, config: Any, encoders: Any) -> None:
+        super().__init__(config, encoders)
+        self.weight = nn.Parameter(torch.ones(2))
+        self.views: list[dict[str, Views]] = []
+
+    def losses(self, views: Any, progress: float) -> dict[str, StepOutput]:
+        self.views.append(dict(views))
+        each = {name: (k + 1) * self.weight.square().sum() for k, name in enumerate(self.streams)}
+        return {name: StepOutput(loss, {"own": loss.detach()}) for name, loss in each.items()}
+
+
+class Between(Recorder):
+    """Noise after the stream has been taken."""
+
+    streams_derived = "between"
+
+    def make_views(self, clips: Any, policy: Any, generator: Any) -> Views:
+        return Views({"a": policy(clips, generator)}, (clips != 0).flatten(1, 3).any(1))
+
+    def finish_views(self, views: Views, policy: Any, generator: Any) -> Views:
+        return views.map(lambda x: x + torch.rand(x.shape, generator=generator))
 
 
 class Nanny(Recorder):
@@ -226,7 +248,7 @@ class OwnConfig:
 @pytest.fixture(autouse=True)
 def _registered():
     before = {name: registry.get_method(name) for name in registry.BUILT_IN}  # imported, for a module registers once
-    for cls in (Recorder, Early, Shared, Nanny, Collapsing, NanFeatures):
+    for cls in (Recorder, Early, Between, Together, Nanny, Collapsing, NanFeatures):
         register(cls.__name__.lower(), config=OwnConfig)(cls)
     yield
     registry._entries.clear()
@@ -314,9 +336,41 @@ def test_where_streams_are_derived(name: str) -> None:
     assert torch.equal(joint.present, there) and torch.equal(bone.present, there)
 
 
-def test_methods_that_share_are_refused() -> None:
-    with pytest.raises(InputError, match="'shared' trains its streams jointly"):
-        begin(own("shared", 1))
+def test_views_that_are_finished_after_the_stream_was_taken() -> None:
+    """Both streams get the same noise, on top of the stream of the one view."""
+    augment = AugmentConfig(crop=0.0, shear=0.3)
+    run = begin(own("between", 1, augment=augment, streams=StreamsConfig(("joint", "bone"))))
+    clips = run.store.take(torch.arange(8))
+    run.model(clips, generator(3), 0.0)
+    joint, bone = (run.model.branches[s].views[0]["a"] for s in ("joint", "bone"))
+    draws = generator(3)
+    view = run.model.policy(clips, draws)
+    noise = torch.rand(view.shape, generator=draws)
+    torch.testing.assert_close(joint, view + noise)
+    torch.testing.assert_close(bone, derive(view, "bone", CLIPS.layout) + noise)
+
+
+def test_a_method_that_trains_its_streams_together() -> None:
+    """Weights 1:3 of L_joint = 2, L_bone = 4: L = 2 (2/4 + 4 * 3/4); features come from every stream's own encoder."""
+    run = begin(own("together", 1, streams=StreamsConfig(("joint", "bone"), loss=(1.0, 3.0))))
+    out = run.model(run.store.take(torch.arange(8)), generator(), 0.0)
+    assert out.loss.item() == pytest.approx(2 * (2 / 4 + 4 * 3 / 4))
+    assert {name: value.item() for name, value in out.logs.items()} == {
+        "joint/loss": 2.0,
+        "joint/own": 2.0,
+        "bone/loss": 4.0,
+        "bone/own": 4.0,
+    }
+    (branch,) = run.model.branches.values()
+    views = branch.views[0]
+    assert torch.equal(derive(views["joint"]["a"], "bone", CLIPS.layout), views["bone"]["a"])
+    clips = run.store.take(torch.arange(8))
+    run.model.eval()
+    features = run.model.embed(clips)
+    torch.testing.assert_close(features["bone"], branch.encoders["bone"](derive(clips, "bone", CLIPS.layout)))
+    assert len(run.model.encoders()) == 2
+    first, again = list(pretrain(begin(own("together", 2)))), list(pretrain(begin(own("together", 2))))
+    assert [e.loss for e in first] == [e.loss for e in again]
 
 
 # --- ends -----------------------------------------------------------------------------------------------------------

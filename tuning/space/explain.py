@@ -10,6 +10,7 @@ from methods.errors import InputError
 from tuning.config.schema import SearchSpec
 from tuning.space.domains import Domain, Fixed, number_text, value_text
 from tuning.space.space import Branch, Slot, Space
+from tuning.space.stages import stage_notes, stages_at_rungs, stages_of
 
 FEWEST_STEPS = 200  # before the first rung: below, a score says more of the start than of the configuration
 
@@ -48,9 +49,10 @@ def _plural(word: str, count: int) -> str:
 
 
 def _size(branch: Branch) -> str:
-    base = branch.base
+    encoder = branch.base.encoder
+    first = next(f.name for f in fields(encoder) if f.name != "name")  # which says its size, of every architecture
     return (
-        f"encoder {base.encoder.name} width {_span_text(branch, 'encoder', 'width')}, "
+        f"encoder {encoder.name} {first} {_span_text(branch, 'encoder', first)}, "
         f"optimiser {_span_text(branch, 'optim', 'name')} lr {_span_text(branch, 'optim', 'lr')}, "
         f"batch {_span_text(branch, 'optim', 'batch')}"
     )
@@ -135,6 +137,9 @@ def _ladder(spec: SearchSpec, space: Space, facts: Facts) -> list[str]:
             parts.append("steps " + ", ".join(_range(fewest * r, most * r) for r in rungs))
         if branch.method in facts.seconds:
             parts.append(f"{facts.seconds[branch.method]:.1f} s an epoch")
+        if len(stages_of(branch)) > 1:
+            names = [" or ".join(found) for found in stages_at_rungs(branch, rungs)]
+            parts.append("stages " + ", ".join(names))
         if parts:
             lines.append(f"  {branch.method}: {'; '.join(parts)}")
     return lines
@@ -177,6 +182,7 @@ def warnings(spec: SearchSpec, space: Space, n_train: int | None) -> list[str]:
     where a batch is larger than the data.
     """
     notes = _ladder_warnings(spec)
+    notes += [note for branch in space.branches for note in stage_notes(branch, spec.schedule.rungs())]
     notes += [
         f"{branch.method}: the published {slot.label}, {value_text(slot.published)}, "
         f"lies outside {slot.domain.describe()}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from tuning.space.streams import read_streams
 if TYPE_CHECKING:
     from methods.registry import MethodEntry
 
+PRESET = "preset"
 SHARED = ("augment", "encoder", "optim", "streams")  # sections beside `method`
 NESTED = ("augment", "encoder", "optim")  # sections that a branch may hold too; there they win
 
@@ -26,42 +29,72 @@ class Outline:
     """What a ``search`` (or an entry of ``start_from``) says, before methods' defaults are added."""
 
     shared: dict[str, Fields] = field(default_factory=dict)
+    preset: str = "clean"
     branches: list[tuple[MethodEntry, Place, dict[str, Fields]]] = field(default_factory=list)
 
 
 def read_outline(search: Table, report: Report, default_use: tuple[str, ...] = ("joint",)) -> Outline:
     """Everything that ``search`` names, each parameter checked for name, type and word."""
     outline = Outline()
+    methods = [
+        (entry, key, node) for name, key, node in _method_nodes(search, report) if (entry := _entry(name, key, report))
+    ]
     for name, key, section in search.entries:
         if name == METHOD:
             continue
+        if name == PRESET:
+            outline.preset = _preset(section, key, report)
+            continue
         if name not in SHARED:
-            known = (METHOD, *SHARED)
+            known = (METHOD, PRESET, *SHARED)
             hint = "; it belongs under 'data' or into a branch" if name == "frames" else did_you_mean(name, known)
             report.add(key, f"unknown key '{name}' in 'search'{hint}")
         elif not isinstance(section, Table):
             report.add(key, f"'{name}' is a mapping of its parameters")
         else:
-            outline.shared[name] = _section(name, section, report, default_use)
-    for name, key, node in _method_nodes(search, report):
-        entry = _entry(name, key, report)
-        if entry is not None:
-            outline.branches.append((entry, key, _read_branch(entry, key, node, report)))
+            entries = [entry for entry, _, _ in methods]
+            outline.shared[name] = _section(name, section, report, entries, default_use)
+    for entry, key, node in methods:
+        outline.branches.append((entry, key, _read_branch(entry, key, node, report)))
     return outline
 
 
-def _section(name: str, node: Table, report: Report, default_use: tuple[str, ...] = ("joint",)) -> Fields:
+def _preset(node: Node, key: Place, report: Report) -> str:
+    """``preset: paper_code`` takes every quirk of the official codes; ``clean``, the default, none."""
+    from methods.training.config import PRESETS
+
+    value = node.value if isinstance(node, Leaf) else None
+    if value not in PRESETS:
+        shown = f", got {value!r}" if value is not None else ""
+        report.add(key, f"'{PRESET}' is {' or '.join(PRESETS)}{shown}{did_you_mean(str(value), PRESETS)}")
+        return PRESETS[0]
+    return str(value)
+
+
+def _section(
+    name: str, node: Table, report: Report, entries: Sequence[MethodEntry], default_use: tuple[str, ...] = ("joint",)
+) -> Fields:
+    """One section, for the methods that it reaches."""
     if name == "streams":
         return read_streams(node, default_use, report)
-    return read_fields(node, _section_class(name), f"of '{name}'", report)
+    first, *others = _section_classes(name, entries)
+    found = read_fields(node, first, f"of '{name}'", report)
+    for other in others:
+        for key in [key for key in found if key not in {f.name for f in dataclasses.fields(other)}]:
+            text = f"'{key}' is no parameter of every method's encoder; put it into the branches of those that have it"
+            report.add(found.pop(key).key, text)
+    return found
 
 
-def _section_class(name: str) -> type[Any]:
+def _section_classes(name: str, entries: Sequence[MethodEntry]) -> list[type[Any]]:
+    """The config classes that a section is read as: one, but for encoders of different architectures."""
     from methods.augment.policy import AugmentConfig
     from methods.nn.encoder import EncoderConfig
     from methods.recipe import OptimConfig
 
-    return {"augment": AugmentConfig, "encoder": EncoderConfig, "optim": OptimConfig}[name]
+    if name != "encoder":
+        return [{"augment": AugmentConfig, "optim": OptimConfig}[name]]
+    return list(dict.fromkeys(type(entry.recipe.encoder) for entry in entries)) or [EncoderConfig]
 
 
 def _method_nodes(search: Table, report: Report) -> list[tuple[str, Place, Node | None]]:
@@ -131,7 +164,7 @@ def _read_branch(entry: MethodEntry, key: Place, node: Node | None, report: Repo
     for name in NESTED:
         section = node.get(name)
         if isinstance(section, Table):
-            found[name] = _section(name, section, report)
+            found[name] = _section(name, section, report, [entry])
         elif section is not None:
             report.add(node.key_place(name), f"'{name}' is a mapping of its parameters")
     return found

@@ -52,19 +52,19 @@ def bind(root: Table, around: Surroundings, report: Report) -> Space | None:
 
 
 def _check_preprocess(root: Table, names: tuple[str, ...] | None, report: Report) -> tuple[str, ...] | None:
-    from methods.data.preprocess import parse_steps
+    from methods.data.preprocess import expand_steps, parse_steps
 
     if names is None:
         return None
     try:
         parse_steps(names)
+        return expand_steps(names)  # a recipe's name becomes its steps
     except InputError as error:
         data = root.get("data")
         place = data.key_place("preprocess") if isinstance(data, Table) else root.place
         for fault in error.faults:
             report.add(place, fault)
         return None
-    return names
 
 
 def _branch(outline: Outline, index: int, around: Surroundings, report: Report) -> Branch | None:
@@ -73,7 +73,7 @@ def _branch(outline: Outline, index: int, around: Surroundings, report: Report) 
 
     entry, key, own = outline.branches[index]
     before = len(report.faults)
-    recipe = published(entry.name, around.epochs)
+    recipe = published(entry.name, around.epochs, outline.preset)
     base = recipe
     if around.frames is not None:
         base = dataclasses.replace(base, frames=around.frames)

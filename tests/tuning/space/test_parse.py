@@ -367,3 +367,23 @@ def test_no_mutilated_space_ends_in_anything_but_a_config_error(whole: str, cuts
         at = int(where * len(text))
         text = text[:at] + piece + text[at + length :]
     survives(text)
+
+
+def test_a_preset_takes_the_official_quirks() -> None:
+    def params(preset: str):
+        return check_text(HEAD + f"search: {{method: skeletonclr{preset}}}\n")[1].branches[0].base
+
+    assert params("") == params(", preset: clean")
+    assert params("").params.init_sync and not params(", preset: paper_code").params.init_sync
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("preset: paper-code", "'preset' is clean or paper_code, got 'paper-code'; did you mean 'paper_code'?"),
+        ("preset: {a: 1}", "'preset' is clean or paper_code"),
+    ],
+)
+def test_wrong_presets(text: str, says: str) -> None:
+    found = faults(HEAD + f"search: {{method: skeletonclr, {text}}}\n")
+    assert len(found) == 1 and says in found[0][2]
