@@ -265,7 +265,7 @@ def test_no_single_tensor_can_be_missing() -> None:
     theirs, wanted = stored("skeletonclr"), model_of("skeletonclr").state_dict()
     names = [name for name in theirs if not name.endswith("num_batches_tracked")]
     for gone in names[::3]:
-        with pytest.raises(InputError, match="nothing official fills|none of LinguoLi"):
+        with pytest.raises(InputError, match=r"nothing official fills|none of LinguoLi"):
             fill(imported("skeletonclr", {n: t for n, t in theirs.items() if n != gone}), wanted, "w.pt")
 
 

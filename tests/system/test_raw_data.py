@@ -61,8 +61,9 @@ def test_an_ntu_folder(clips, tmp_path, monkeypatch):
 
 
 def test_a_crossclr_folder(clips, tmp_path, monkeypatch):
-    from writers_arrays import write_crossclr
+    from writers_arrays import ntu_clip, write_crossclr
 
-    write_crossclr(tmp_path / "xsub", clips)
+    made = [ntu_clip(clip.frames, clip.label, clip.subject, clip.camera, setup=1 + k) for k, clip in enumerate(clips)]
+    write_crossclr(tmp_path / "xsub", made)
     meta = search(tmp_path, monkeypatch, tmp_path / "xsub", "[resize]")
     assert meta["source"]["converter"] == "crossclr" and meta["clips"] == len(clips)

@@ -9,7 +9,22 @@ from collections.abc import Sequence
 import typer
 
 from methods.errors import InputError, WorkFailed
-from tuning.cli import check, data, evaluate, explain, leaderboard, methods, new, report, sample, search, status, train
+from tuning.cli import (
+    check,
+    data,
+    evaluate,
+    explain,
+    export,
+    import_,
+    leaderboard,
+    methods,
+    new,
+    report,
+    sample,
+    search,
+    status,
+    train,
+)
 
 app = typer.Typer(
     name="skeltune",
@@ -20,8 +35,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-for verb in (search, check, explain, sample, new, methods, status, leaderboard, report, train, evaluate):
-    app.command(verb.__name__.rpartition(".")[2], epilog=verb.EXAMPLE)(verb.run)
+VERBS = (search, check, explain, sample, new, methods, status, leaderboard, report, train, evaluate, import_, export)
+for verb in VERBS:
+    app.command(verb.__name__.rpartition(".")[2].rstrip("_"), epilog=verb.EXAMPLE)(verb.run)  # `import` is a keyword
 app.add_typer(data.app, name="data")
 
 
