@@ -35,7 +35,7 @@ from methods.losses import (
     with_own_key,
 )
 from methods.nn.attention_drop import LOWEST
-from methods.nn.ema import Ema
+from methods.nn.ema import check_momentum, slow_copy
 from methods.nn.encoder import EncoderConfig
 from methods.nn.heads import mlp
 from methods.nn.queue import MemoryQueue
@@ -66,14 +66,7 @@ class AimCLRConfig:
     ema_buffers: str = tunable("own", choice=("own", "copy"), doc="key encoder's running statistics")
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
-        require(0 <= self.momentum <= 1, f"momentum must lie in [0, 1], got {self.momentum}")
-        require(
-            self.momentum_schedule in ("constant", "cosine"),
-            f"momentum_schedule must be constant or cosine, got {self.momentum_schedule!r}",
-        )
-        require(self.queue >= 1, f"queue must hold at least one key, got {self.queue}")
-        require(self.hidden >= 1 and self.projection >= 1, "hidden and projection must be at least 1")
+        check_momentum(self)
         require(
             LOWEST < self.drop_threshold < 1,
             f"drop_threshold must lie between {LOWEST:.4f}, where everything goes, and 1, got {self.drop_threshold}",
@@ -81,7 +74,6 @@ class AimCLRConfig:
         require(0 <= self.d3m_weight < math.inf, f"d3m_weight must be finite, not negative, got {self.d3m_weight}")
         require(0 <= self.mining_start <= 1, f"mining_start is a share of the run in [0, 1], got {self.mining_start}")
         require(1 <= self.topk <= self.queue, f"topk must lie in 1..queue ({self.queue}), got {self.topk}")
-        require(self.ema_buffers in ("own", "copy"), f"ema_buffers must be own or copy, got {self.ema_buffers!r}")
 
 
 RECIPE = Recipe(
@@ -128,20 +120,8 @@ class AimCLR(Method):
         super().__init__(config, encoder)
         self.projector = mlp(encoder.dim, config.hidden, config.projection, batch_norm=config.projector_norm)
         self.projector.apply(normal_init)
-        self.slow_encoder = Ema(
-            encoder,
-            config.momentum,
-            schedule=config.momentum_schedule,
-            buffers=config.ema_buffers,
-            fresh_init=not config.init_sync,
-        )
-        self.slow_projector = Ema(
-            self.projector,
-            config.momentum,
-            schedule=config.momentum_schedule,
-            buffers=config.ema_buffers,
-            fresh_init=not config.init_sync,
-        )
+        self.slow_encoder = slow_copy(encoder, config)
+        self.slow_projector = slow_copy(self.projector, config)
         self.queue = MemoryQueue(config.queue, config.projection)
 
     @classmethod

@@ -29,7 +29,7 @@ from methods.losses import (
     cross_model_adversarial,
     feature_spread,
 )
-from methods.nn.ema import Ema
+from methods.nn.ema import Ema, check_momentum, slow_copy
 from methods.nn.encoder import Encoder, EncoderConfig
 from methods.nn.heads import mlp
 from methods.nn.stgcn import normal_init
@@ -50,17 +50,11 @@ class CMALConfig:
     ema_buffers: str = tunable("own", choice=("own", "copy"), doc="target's running statistics")
 
     def __post_init__(self) -> None:
-        require(0 <= self.momentum <= 1, f"momentum must lie in [0, 1], got {self.momentum}")
-        require(
-            self.momentum_schedule in ("constant", "cosine"),
-            f"momentum_schedule must be constant or cosine, got {self.momentum_schedule!r}",
-        )
-        require(self.hidden >= 1 and self.projection >= 1, "hidden and projection must be at least 1")
+        check_momentum(self)
         require(
             self.repulsion > 0,
             f"repulsion must be positive (without it all clips fall together), got {self.repulsion}",
         )
-        require(self.ema_buffers in ("own", "copy"), f"ema_buffers must be own or copy, got {self.ema_buffers!r}")
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,6 @@ class CMCSConfig(CMALConfig):
         require(0 <= self.cross_start <= 1, f"cross_start is a fraction in [0, 1], got {self.cross_start}")
         require(self.topk >= 1, f"topk must be at least 1, got {self.topk}")
         require(self.cross_weight >= 0, f"cross_weight must not be negative, got {self.cross_weight}")
-        require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
 
 
 ENCODER = EncoderConfig(width=16, dim=512)
@@ -131,13 +124,7 @@ def _heads(config: CMALConfig, dim: int) -> tuple[nn.Module, nn.Module]:
 
 
 def _slow(config: CMALConfig, online: nn.Module) -> Ema:
-    return Ema(
-        online,
-        config.momentum,
-        schedule=config.momentum_schedule,
-        buffers=config.ema_buffers,
-        fresh_init=not config.init_sync,
-    )
+    return slow_copy(online, config)
 
 
 @register(

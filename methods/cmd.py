@@ -8,8 +8,9 @@ Views       Both alike: crop-resize, then either a shear or a corruption of some
 Departures  The two directions of the GRU run against each other and are read where each ends; in the public code, which
             hands over one frame at a time, both run forward and are read at the last frame (``paper_code``). Clips come
             at T frames, so that the crop is a share of those and the published floor of 64 recorded frames cannot hold;
-            the least share is 0.8 here, which that floor is of NTU's usual 80 frames. Any streams: with one alone the method is MoCo with a GRU. The
-            neighbours are a share of the queue (published: 8192 of 16384). Any batch size fits the queue.
+            the least share is 0.8 here, which that floor is of NTU's usual 80 frames. Any streams: with one alone the
+            method is MoCo with a GRU. The neighbours are a share of the queue (published: 8192 of 16384). Any batch
+            size fits the queue.
 Shapes      N clips, C channels, T frames, V joints, M persons, D projection width, K queued keys a stream.
 """
 
@@ -29,7 +30,7 @@ from methods.augment.policy import AugmentConfig
 from methods.base import JointMethod, StepOutput, Views, tunable
 from methods.fields import require
 from methods.losses import feature_spread, info_nce, similarity_distillation
-from methods.nn.ema import Ema
+from methods.nn.ema import Ema, check_momentum, slow_copy
 from methods.nn.encoder import Encoder
 from methods.nn.gru import GruConfig
 from methods.nn.heads import mlp
@@ -58,6 +59,7 @@ class CMDConfig:
     ema_buffers: str = tunable("own", choice=("own", "copy"), doc="key encoders' running statistics")
 
     def __post_init__(self) -> None:
+        check_momentum(self)
         for name in ("temperature", "teacher_temperature", "student_temperature"):
             require(getattr(self, name) > 0, f"{name} must be positive, got {getattr(self, name)}")
         require(
@@ -65,16 +67,8 @@ class CMDConfig:
             f"teacher_temperature must be below student_temperature ({self.student_temperature}), or the teacher "
             f"teaches nothing that is sharper, got {self.teacher_temperature}",
         )
-        require(0 <= self.momentum <= 1, f"momentum must lie in [0, 1], got {self.momentum}")
-        require(
-            self.momentum_schedule in ("constant", "cosine"),
-            f"momentum_schedule must be constant or cosine, got {self.momentum_schedule!r}",
-        )
-        require(self.queue >= 1, f"queue must hold at least one key, got {self.queue}")
-        require(self.hidden >= 1 and self.projection >= 1, "hidden and projection must be at least 1")
         require(0 < self.topk <= 1, f"topk is a share of the queue in (0, 1], got {self.topk}")
         require(0 <= self.cmd_weight < math.inf, f"cmd_weight must be finite, not negative, got {self.cmd_weight}")
-        require(self.ema_buffers in ("own", "copy"), f"ema_buffers must be own or copy, got {self.ema_buffers!r}")
 
     @property
     def neighbours(self) -> int:
@@ -118,7 +112,7 @@ class CMD(JointMethod):
 
     def _slow(self, online: nn.Module) -> Ema:
         c = self.config
-        return Ema(online, c.momentum, schedule=c.momentum_schedule, buffers=c.ema_buffers)
+        return slow_copy(online, c)
 
     def losses(self, views: Mapping[str, Views], progress: float) -> dict[str, StepOutput]:
         """Of each stream view ``a`` is the query and view ``b`` the key, each (N, C, T, V, M).

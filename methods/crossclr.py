@@ -27,7 +27,7 @@ from methods.base import JointMethod, Stage, StepOutput, Views, tunable
 from methods.errors import InputError
 from methods.fields import require
 from methods.losses import cross_stream_nce, feature_spread, info_nce, similarities
-from methods.nn.ema import Ema
+from methods.nn.ema import Ema, check_momentum, slow_copy
 from methods.nn.encoder import Encoder, EncoderConfig
 from methods.nn.heads import mlp
 from methods.nn.queue import QueueGroup
@@ -62,17 +62,9 @@ class CrosSCLRConfig:
     )
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
-        require(0 <= self.momentum <= 1, f"momentum must lie in [0, 1], got {self.momentum}")
-        require(
-            self.momentum_schedule in ("constant", "cosine"),
-            f"momentum_schedule must be constant or cosine, got {self.momentum_schedule!r}",
-        )
-        require(self.queue >= 1, f"queue must hold at least one key, got {self.queue}")
-        require(self.hidden >= 1 and self.projection >= 1, "hidden and projection must be at least 1")
+        check_momentum(self)
         require(0 <= self.cross_start <= 1, f"cross_start is a share of the run in [0, 1], got {self.cross_start}")
         require(1 <= self.topk <= self.queue, f"topk must lie in 1..queue ({self.queue}), got {self.topk}")
-        require(self.ema_buffers in ("own", "copy"), f"ema_buffers must be own or copy, got {self.ema_buffers!r}")
         require(
             self.cross_ema in ("all", "motion_only"), f"cross_ema must be all or motion_only, got {self.cross_ema!r}"
         )
@@ -121,7 +113,7 @@ class CrosSCLR(JointMethod):
 
     def _slow(self, online: nn.Module) -> Ema:
         c = self.config
-        return Ema(online, c.momentum, schedule=c.momentum_schedule, buffers=c.ema_buffers, fresh_init=not c.init_sync)
+        return slow_copy(online, c)
 
     @classmethod
     def stages(cls, config: CrosSCLRConfig) -> tuple[Stage, ...]:

@@ -38,7 +38,7 @@ from methods.base import Method, Stage, StepOutput, Views, tunable, two_views
 from methods.errors import InputError
 from methods.fields import require
 from methods.losses import feature_distillation, feature_spread, info_nce, reconstruction
-from methods.nn.ema import Ema
+from methods.nn.ema import Ema, check_momentum, slow_copy
 from methods.nn.encoder import Encoder
 from methods.nn.gru import GruConfig, GruEncoder, valid_lengths
 from methods.nn.heads import mlp
@@ -83,15 +83,8 @@ class CRRLConfig:
     )
 
     def __post_init__(self) -> None:
+        check_momentum(self)
         require(0 <= self.fuse_start <= 1, f"fuse_start is a share of the run in [0, 1], got {self.fuse_start}")
-        require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
-        require(0 <= self.momentum <= 1, f"momentum must lie in [0, 1], got {self.momentum}")
-        require(
-            self.momentum_schedule in ("constant", "cosine"),
-            f"momentum_schedule must be constant or cosine, got {self.momentum_schedule!r}",
-        )
-        require(self.queue >= 1, f"queue must hold at least one key, got {self.queue}")
-        require(self.hidden >= 1 and self.projection >= 1, "hidden and projection must be at least 1")
         require(self.key in ("velocity", "view"), f"key must be velocity or view, got {self.key!r}")
         require(
             0 <= self.distill_weight < math.inf,
@@ -147,7 +140,7 @@ class CRRL(Method):
         self.register_buffer("fused", torch.tensor(config.fuse_start == 0))
 
     def _slow(self, online: nn.Module) -> Ema:
-        return Ema(online, self.config.momentum, schedule=self.config.momentum_schedule)
+        return slow_copy(online, self.config)
 
     @classmethod
     def stages(cls, config: CRRLConfig) -> tuple[Stage, ...]:

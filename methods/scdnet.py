@@ -7,9 +7,9 @@ Objective   Wu et al. (SCD-Net), arXiv:2309.05834, and its public code. Three em
 Views       Both alike: crop-resize, then the stream, then rotation, flip, shear and two masks (a patch of joints,
             segments of time), each for every other clip.
 Departures  Clips come at T frames, so that the crop is a share of those and the published floor of 64 recorded frames
-            cannot hold; the least share is 0.8 here, which that floor is of NTU's usual 80 frames. Shear comes before flip and rotation, not after; ties in the joint mask are
-            broken by lot, flips mirror x, rotations turn both ways (the published ones: ``paper_code``). The four terms
-            can be weighed. Any batch size fits the queue.
+            cannot hold; the least share is 0.8 here, which that floor is of NTU's usual 80 frames. Shear comes before
+            flip and rotation, not after; ties in the joint mask are broken by lot, flips mirror x, rotations turn both
+            ways (the published ones: ``paper_code``). The four terms can be weighed. Any batch size fits the queue.
 Shapes      N clips, C channels, T frames, V joints, M persons, D projection width, K queued keys a level.
 """
 
@@ -27,7 +27,7 @@ from methods.augment.policy import AugmentConfig
 from methods.base import Method, StepOutput, Views, tunable
 from methods.fields import require
 from methods.losses import feature_spread, info_nce
-from methods.nn.ema import Ema
+from methods.nn.ema import Ema, check_momentum, slow_copy
 from methods.nn.heads import mlp
 from methods.nn.queue import QueueGroup
 from methods.nn.twopath import TwoPath, TwoPathConfig
@@ -64,18 +64,10 @@ class SCDNetConfig:
     ema_buffers: str = tunable("own", choice=("own", "copy"), doc="key encoder's running statistics")
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
-        require(0 <= self.momentum <= 1, f"momentum must lie in [0, 1], got {self.momentum}")
-        require(
-            self.momentum_schedule in ("constant", "cosine"),
-            f"momentum_schedule must be constant or cosine, got {self.momentum_schedule!r}",
-        )
-        require(self.queue >= 1, f"queue must hold at least one key, got {self.queue}")
-        require(self.hidden >= 1 and self.projection >= 1, "hidden and projection must be at least 1")
+        check_momentum(self)
         for name, weight in self.weights().items():
             require(0 <= weight < math.inf, f"{name} must be finite, not negative, got {weight}")
         require(any(self.weights().values()), f"{', '.join(TERMS)} are all 0: nothing would be learnt")
-        require(self.ema_buffers in ("own", "copy"), f"ema_buffers must be own or copy, got {self.ema_buffers!r}")
 
     def weights(self) -> dict[str, float]:
         """Term -> what it is multiplied by before the four are added up."""
@@ -133,7 +125,7 @@ class SCDNet(Method):
 
     def _slow(self, online: nn.Module) -> Ema:
         c = self.config
-        return Ema(online, c.momentum, schedule=c.momentum_schedule, buffers=c.ema_buffers)
+        return slow_copy(online, c)
 
     def make_views(self, clips: Tensor, policy: Policy, generator: Generator) -> Views:
         """Two crops in time, ``a`` and ``b``, of clips (N, C, T, V, M); from them the stream is taken."""

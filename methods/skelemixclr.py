@@ -43,7 +43,7 @@ from methods.augment.policy import AugmentConfig
 from methods.base import Method, StepOutput, Views, tunable, two_views
 from methods.fields import require
 from methods.losses import feature_spread, info_nce
-from methods.nn.ema import Ema
+from methods.nn.ema import check_momentum, slow_copy
 from methods.nn.encoder import EncoderConfig
 from methods.nn.heads import mlp
 from methods.nn.queue import MemoryQueue
@@ -86,10 +86,7 @@ class SkeleMixCLRConfig:
     ema_buffers: str = tunable("own", choice=("own", "copy"), doc="key encoder's running statistics")
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
-        require(0 <= self.momentum <= 1, f"momentum must lie in [0, 1], got {self.momentum}")
-        require(self.queue >= 1, f"queue must hold at least one key, got {self.queue}")
-        require(self.hidden >= 1 and self.projection >= 1, "hidden and projection must be at least 1")
+        check_momentum(self)
         require(
             0 <= self.regional_weight < math.inf,
             f"regional_weight must be finite, not negative, got {self.regional_weight}",
@@ -151,9 +148,8 @@ class SkeleMixCLR(Method):
         super().__init__(config, encoder)
         self.projector = mlp(encoder.dim, config.hidden, config.projection, batch_norm=config.projector_norm)
         self.projector.apply(normal_init)
-        schedule, buffers, fresh = config.momentum_schedule, config.ema_buffers, not config.init_sync
-        self.slow_encoder = Ema(encoder, config.momentum, schedule=schedule, buffers=buffers, fresh_init=fresh)
-        self.slow_projector = Ema(self.projector, config.momentum, schedule=schedule, buffers=buffers, fresh_init=fresh)
+        self.slow_encoder = slow_copy(encoder, config)
+        self.slow_projector = slow_copy(self.projector, config)
         self.queue = MemoryQueue(config.queue, config.projection)
 
     def make_views(self, clips: Tensor, policy: Policy, generator: Generator) -> Views:

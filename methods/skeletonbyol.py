@@ -14,9 +14,8 @@ from torch import Tensor
 
 from methods.augment.policy import AugmentConfig
 from methods.base import Method, StepOutput, Views, tunable
-from methods.fields import require
 from methods.losses import cosine_regression, feature_spread
-from methods.nn.ema import Ema
+from methods.nn.ema import check_momentum, slow_copy
 from methods.nn.encoder import Encoder, EncoderConfig
 from methods.nn.heads import mlp
 from methods.nn.stgcn import normal_init
@@ -36,13 +35,7 @@ class SkeletonBYOLConfig:
     ema_buffers: str = tunable("own", choice=("own", "copy"), doc="target's running statistics")
 
     def __post_init__(self) -> None:
-        require(0 <= self.momentum <= 1, f"momentum must lie in [0, 1], got {self.momentum}")
-        require(
-            self.momentum_schedule in ("constant", "cosine"),
-            f"momentum_schedule must be constant or cosine, got {self.momentum_schedule!r}",
-        )
-        require(self.hidden >= 1 and self.projection >= 1, "hidden and projection must be at least 1")
-        require(self.ema_buffers in ("own", "copy"), f"ema_buffers must be own or copy, got {self.ema_buffers!r}")
+        check_momentum(self)
 
 
 RECIPE = Recipe(
@@ -70,13 +63,8 @@ class SkeletonBYOL(Method):
         self.predictor = mlp(config.projection, config.hidden, config.projection, batch_norm=True)
         self.projector.apply(normal_init)
         self.predictor.apply(normal_init)
-        fresh, schedule = not config.init_sync, config.momentum_schedule
-        self.slow_encoder = Ema(
-            encoder, config.momentum, schedule=schedule, buffers=config.ema_buffers, fresh_init=fresh
-        )
-        self.slow_projector = Ema(
-            self.projector, config.momentum, schedule=schedule, buffers=config.ema_buffers, fresh_init=fresh
-        )
+        self.slow_encoder = slow_copy(encoder, config)
+        self.slow_projector = slow_copy(self.projector, config)
 
     def _online(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         projected = self.projector(self.encoder(x, present))

@@ -17,9 +17,8 @@ from torch.nn import functional as F
 
 from methods.augment.policy import AugmentConfig
 from methods.base import Method, StepOutput, Views, tunable
-from methods.fields import require
 from methods.losses import feature_spread, info_nce
-from methods.nn.ema import Ema
+from methods.nn.ema import check_momentum, slow_copy
 from methods.nn.encoder import Encoder, EncoderConfig
 from methods.nn.heads import mlp
 from methods.nn.queue import MemoryQueue
@@ -43,15 +42,7 @@ class SkeletonCLRConfig:
     ema_buffers: str = tunable("own", choice=("own", "copy"), doc="key encoder's running statistics")
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, f"temperature must be positive, got {self.temperature}")
-        require(0 <= self.momentum <= 1, f"momentum must lie in [0, 1], got {self.momentum}")
-        require(
-            self.momentum_schedule in ("constant", "cosine"),
-            f"momentum_schedule must be constant or cosine, got {self.momentum_schedule!r}",
-        )
-        require(self.queue >= 1, f"queue must hold at least one key, got {self.queue}")
-        require(self.hidden >= 1 and self.projection >= 1, "hidden and projection must be at least 1")
-        require(self.ema_buffers in ("own", "copy"), f"ema_buffers must be own or copy, got {self.ema_buffers!r}")
+        check_momentum(self)
 
 
 RECIPE = Recipe(
@@ -77,20 +68,8 @@ class SkeletonCLR(Method):
         super().__init__(config, encoder)
         self.projector = mlp(encoder.dim, config.hidden, config.projection, batch_norm=config.projector_norm)
         self.projector.apply(normal_init)
-        self.slow_encoder = Ema(
-            encoder,
-            config.momentum,
-            schedule=config.momentum_schedule,
-            buffers=config.ema_buffers,
-            fresh_init=not config.init_sync,
-        )
-        self.slow_projector = Ema(
-            self.projector,
-            config.momentum,
-            schedule=config.momentum_schedule,
-            buffers=config.ema_buffers,
-            fresh_init=not config.init_sync,
-        )
+        self.slow_encoder = slow_copy(encoder, config)
+        self.slow_projector = slow_copy(self.projector, config)
         self.queue = MemoryQueue(config.queue, config.projection)
 
     def loss(self, views: Views, progress: float) -> StepOutput:

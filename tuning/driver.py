@@ -14,11 +14,12 @@ from methods.training.seeds import derive_seed
 from tuning.config.schema import SearchSpec
 from tuning.engine.journal import Journal, JournalState, TrialState
 from tuning.observe.curves import Curves
-from tuning.observe.lines import EventLines, duration
+from tuning.observe.lines import EventLines
 from tuning.plan import Plan, Stop, open_run, plan_search
 from tuning.recorder import Recorder, trial_key
 from tuning.session import Task
 from tuning.slots import Slots, find_slots
+from tuning.words import duration
 
 ENGINES = ("stock", "random-asha")
 

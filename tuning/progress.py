@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from tuning.observe.lines import duration
+from tuning.words import duration
 
 if TYPE_CHECKING:
     from methods.data import Progress as Done

@@ -18,11 +18,11 @@ from methods.training.seeds import derive_seed
 from tuning.config.schema import SearchSpec
 from tuning.datasets import source_of
 from tuning.files import write_text
-from tuning.observe.lines import duration
 from tuning.plan import probe_config
 from tuning.provenance import surroundings
 from tuning.session import CHECKPOINT, Session, Task, pick_device
 from tuning.space import load_search
+from tuning.words import duration
 
 RESULT = "result.json"
 

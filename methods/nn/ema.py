@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from methods.fields import require
 from methods.nn.stgcn import normal_init
 
 
@@ -84,3 +85,43 @@ def _pairs(
     """Tensors of both networks in the same order: all, or those of the submodules named by ``only``."""
     both = [(a, b) for (name, a), (_, b) in zip(mine, theirs, strict=True) if not only or _within(name, only)]
     return [a for a, _ in both], [b for _, b in both]
+
+
+def slow_copy(online: nn.Module, config: Any) -> Ema:
+    """The slow copy of ``online`` as a method's settings want it: momentum, momentum_schedule, ema_buffers, init_sync.
+
+    Of the last two a method may lack any; then the copy keeps its own statistics and starts equal.
+    """
+    return Ema(
+        online,
+        config.momentum,
+        schedule=config.momentum_schedule,
+        buffers=getattr(config, "ema_buffers", "own"),
+        fresh_init=not getattr(config, "init_sync", True),
+    )
+
+
+def check_momentum(config: Any) -> None:
+    """Check whichever a method has of the settings that momentum methods share; raises InputError."""
+
+    def has(name: str) -> bool:
+        return hasattr(config, name)
+
+    require(0 <= config.momentum <= 1, f"momentum must lie in [0, 1], got {config.momentum}")
+    require(
+        config.momentum_schedule in ("constant", "cosine"),
+        f"momentum_schedule must be constant or cosine, got {config.momentum_schedule!r}",
+    )
+    require(
+        not has("ema_buffers") or config.ema_buffers in ("own", "copy"),
+        f"ema_buffers must be own or copy, got {getattr(config, 'ema_buffers', None)!r}",
+    )
+    require(
+        not has("temperature") or config.temperature > 0,
+        f"temperature must be positive, got {getattr(config, 'temperature', None)}",
+    )
+    require(
+        not has("queue") or config.queue >= 1,
+        f"queue must hold at least one key, got {getattr(config, 'queue', None)}",
+    )
+    require(config.hidden >= 1 and config.projection >= 1, "hidden and projection must be at least 1")

@@ -13,6 +13,7 @@ from rich.text import Text
 from tuning.engine.journal import COLLAPSED, CULLED, DIVERGED, FAILED, TOP, JournalState, Report, TrialState
 from tuning.engine.ladder import Ladder
 from tuning.recorder import trial_key
+from tuning.words import duration
 
 STYLES = {CULLED: "dim", TOP: "green", FAILED: "bold red", DIVERGED: "red", COLLAPSED: "red"}
 
@@ -38,15 +39,6 @@ def short_draws(draws: Mapping[str, Any]) -> str:
         label = "/".join(words[-2:]) if words[-1].isdigit() else words[-1]
         parts.append(f"{label}={short_value(value)}")
     return " ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """45 s, 12 min, 3.4 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 class EventLines:

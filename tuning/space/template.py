@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from methods.fields import FieldInfo, Range, field_table
+from methods.base import JointMethod
+from methods.fields import Range, field_table
 from methods.registry import MethodEntry, get_method, list_methods
 from tuning.space.domains import value_text
+from tuning.space.lines import Line, block, domain_text, drawn, fixed, holds, remark
 
 
 def template(methods: Sequence[str] = (), *, data: str = "synthetic", name: str = "my-search") -> str:
     """YAML text that loads as it is: every parameter of each method, those with a suggested range drawn from it.
 
-    Raises ``InputError`` for an unknown method.
+    Without ``methods`` it is of all that are registered. The encoder is that of each method's own architecture, at its
+    published sizes. Raises ``InputError`` for an unknown method.
     """
-    entries = [get_method(method) for method in methods or list_methods()]
+    entries = [get_method(method) for method in dict.fromkeys(methods or list_methods())]
     longest = max(entry.recipe.epochs for entry in entries)
+    named = ", ".join(entry.name for entry in entries)
     lines = [
-        f"# {name}: a search over {', '.join(entry.name for entry in entries)}.",
-        f"# Check it with: skeltune check {name}.yaml      Run it with: skeltune search {name}.yaml",
+        *remark(f"{name}: a search over {named}."),
+        *remark(f"Check it with: skeltune check {name}.yaml      Run it with: skeltune search {name}.yaml"),
         "format: 1",
         f"name: {name}",
         "seed: 0",
-        f"data: {{set: {data}, split: xsub, validate_on: auto}}",
+        "data:",
+        *block(_data(data), 2),
         "search:",
         "  method:",
         "    one_of:",
@@ -33,7 +37,7 @@ def template(methods: Sequence[str] = (), *, data: str = "synthetic", name: str 
     lines += [
         "  augment:",
         "    strength: {uniform: [0.2, 1.4]}   # 0 identity, 1 the method's published recipe",
-        "  streams: {use: [joint], loss: equal, fuse: equal}",
+        *_streams(entries),
         "probe: {kind: linear}",
         f"schedule: {{unit: epoch, max: {longest}, asha: {{min: {max(1, longest // 9)}, eta: 3}}}}",
         "start_from: [published]",
@@ -43,30 +47,71 @@ def template(methods: Sequence[str] = (), *, data: str = "synthetic", name: str 
     return "\n".join(lines) + "\n"
 
 
+def _data(data: str) -> list[Line]:
+    return [
+        Line("set", data, "synthetic, a dataset folder, or a download in a form that we read"),
+        Line("split", "xsub", "one that the dataset stores (see `skeltune data inspect`), or {test_subjects: [...]}"),
+        Line("validate_on", "auto", "training subjects drawn by the seed; cv for small sets"),
+        Line("preprocess", "default", "or another recipe, as crossclr, agcn, ctrgcn, ucla; or a list of steps"),
+    ]
+
+
 def _branch(entry: MethodEntry) -> list[str]:
-    lines = [f"      {entry.name}:                       # {entry.summary}"]
     published = entry.config()
+    own = []
     for field in field_table(entry.config).values():
-        lines.append(_line(field, getattr(published, field.name), " " * 8))
-    optim = field_table(type(entry.recipe.optim))["lr"]
-    rate = entry.recipe.optim.lr
-    span = Range("log", (float(f"{rate / 10:.3g}"), float(f"{rate * 3:.3g}")))
-    lines += [" " * 8 + "optim:", _line(optim, rate, " " * 10, span)]
+        value = getattr(published, field.name)
+        # The published value belongs into the range, or a search could not even find what the paper used.
+        inside = field.range is not None and holds(field.range, value)
+        own.append(drawn(field, value) if inside else fixed(field, value, value))
+    return [
+        f"      {entry.name}:",
+        *remark(entry.summary, 8),
+        *_stages(entry),
+        *block([Line("frames", str(entry.recipe.frames), "published; T"), *own], 8),
+        "        optim:",
+        *block(_optim(entry), 10),
+        "        encoder:   # as published; what may be drawn stands behind each line",
+        *block(_encoder(entry), 10),
+    ]
+
+
+def _stages(entry: MethodEntry) -> list[str]:
+    stages = entry.cls.stages(entry.config())
+    if len(stages) < 2:
+        return []
+    named = ", ".join(f"{stage.name} from {value_text(stage.start)}" for stage in stages)
+    return remark(f"Stages, in shares of the run: {named}. A rung before a stage says nothing of it.", 8)
+
+
+def _optim(entry: MethodEntry) -> list[Line]:
+    """The learning rate around its published value; the rest of the optimiser as published."""
+    recipe, table = entry.recipe.optim, field_table(type(entry.recipe.optim))
+    around = Range("log", (float(f"{recipe.lr / 10:.3g}"), float(f"{recipe.lr * 3:.3g}")))
+    kept = [fixed(table[name], getattr(recipe, name), getattr(recipe, name)) for name in ("name", "batch", "schedule")]
+    return [drawn(table["lr"], recipe.lr, around), *kept]
+
+
+def _encoder(entry: MethodEntry) -> list[Line]:
+    """Every setting of the method's own architecture, fixed as published; a suggested range stands in the comment."""
+    lines = []
+    for field in field_table(type(entry.recipe.encoder)).values():
+        several = field.range is not None and len(field.range.bounds) > 1
+        hint = f"; {domain_text(field.range)}" if field.range is not None and several else ""
+        lines.append(Line(field.name, value_text(getattr(entry.recipe.encoder, field.name)), field.doc + hint))
     return lines
 
 
-def _line(field: FieldInfo, published: Any, indent: str, span: Range | None = None) -> str:
-    span = span or field.range
-    # The published value belongs into the range, or a search could not even find what the paper used.
-    if span is None or not _holds(span, published):
-        value = value_text(published)
-    else:
-        value = f"{{{span.kind}: {value_text(list(span.bounds))}}}"
-    return f"{indent}{field.name}: {value}".ljust(54) + f"  # published {value_text(published)}; {field.doc}"
-
-
-def _holds(span: Range, value: Any) -> bool:
-    if span.kind == "choice":
-        return value in span.bounds
-    low, high = span.ends()
-    return bool(low <= value <= high)
+def _streams(entries: Sequence[MethodEntry]) -> list[str]:
+    """The published streams; where methods differ in them, none are written, and each keeps its own."""
+    uses = {entry.recipe.use for entry in entries}
+    if len(uses) > 1:
+        text = (
+            "streams: each method has its published ones, for no choice suits all; or, for those that take them, "
+            "{use: [joint, motion, bone], loss: equal, fuse: fitted}"
+        )
+        return remark(text, 2)
+    (use,) = uses
+    together = all(issubclass(entry.cls, JointMethod) for entry in entries) and len(use) > 1
+    loss = domain_text(Range("simplex", use)) if together else "equal"
+    return [f"  streams: {{use: {value_text(use)}, loss: {loss}, fuse: {'fitted' if len(use) > 1 else 'equal'}}}"]
