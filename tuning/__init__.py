@@ -20,7 +20,6 @@ except PackageNotFoundError:  # a bare checkout
 
 _PUBLIC: dict[str, str] = {
     "InputError": "methods.errors",
-    "evaluate_checkpoint": "tuning.train",
     "load_search": "tuning.space",
     "run_search": "tuning.driver",
     "train": "tuning.train",

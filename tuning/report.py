@@ -13,7 +13,8 @@ from tuning.engine.journal import JournalState, replay
 from tuning.observe.lines import short_draws
 from tuning.plan import BEST_FILE, JOURNAL_FILE, SPACE_FILE
 from tuning.recorder import trial_key
-from tuning.space import load_search
+from tuning.space import Space, load_search
+from tuning.space.stages import probed_notes
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class RunFolder:
     path: Path
     spec: SearchSpec
     state: JournalState
+    space: Space
 
     def summary(self) -> dict[str, Any]:
         """Plain values for scripts."""
@@ -42,8 +44,8 @@ def read_run(name: str, runs: Path) -> RunFolder:
     """Find a run by folder or by name under ``runs``. Raises ``InputError`` with the names that are there."""
     for path in (runs / name, Path(name)):
         if (path / JOURNAL_FILE).is_file():
-            spec, _ = load_search(path / SPACE_FILE)
-            return RunFolder(path, spec, replay(path / JOURNAL_FILE))
+            spec, space = load_search(path / SPACE_FILE)
+            return RunFolder(path, spec, replay(path / JOURNAL_FILE), space)
     known = [p.parent.name for p in runs.glob(f"*/{JOURNAL_FILE}")]
     raise InputError(f"no run '{name}' under {runs}{did_you_mean(name, known)}")
 
@@ -60,6 +62,11 @@ def status_line(run: RunFolder) -> str:
     if told["finish_jobs"]:
         line += f", {len(told['finish_jobs'])} jobs of the finish done"
     return line + (f"; best: {told['best']}" if told["best"] else "")
+
+
+def stage_lines(run: RunFolder) -> list[str]:
+    """What a reader of scores must know: methods whose later rungs probe another encoder than the earlier ones."""
+    return [f"note: {note}" for branch in run.space.branches for note in probed_notes(branch)]
 
 
 def leaderboard_rows(run: RunFolder) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from tuning.engine.journal import JournalState, TrialState
 from tuning.finish import percent
 from tuning.plan import BEST_FILE
 from tuning.recorder import trial_key
-from tuning.report import RunFolder, leaderboard_lines, leaderboard_rows, status_line
+from tuning.report import RunFolder, leaderboard_lines, leaderboard_rows, stage_lines, status_line
 from tuning.space import load_search
 
 SHOWN = 10
@@ -30,6 +30,7 @@ def report_lines(run: RunFolder) -> list[str]:
     lines = [status_line(run), "", f"leaderboard{more}", *leaderboard_lines(rows[:SHOWN])]
     if note:
         lines.append(f"not listed: {note}")
+    lines += stage_lines(run)
     if rows:
         table = method_rows(run.state, run.spec.schedule.rungs())
         lines += ["", "methods: validation top-1 by rung, of the trials that were let so far", *method_lines(table)]

@@ -11,8 +11,6 @@ from typing import Any
 import torch
 
 from methods.errors import InputError
-from methods.training import checkpoint, evaluate
-from methods.training.clips import ClipStore
 from methods.training.config import StreamsConfig, TrialConfig
 from methods.training.seeds import derive_seed
 from tuning.config.schema import SearchSpec
@@ -20,7 +18,7 @@ from tuning.datasets import source_of
 from tuning.files import write_text
 from tuning.plan import probe_config
 from tuning.provenance import surroundings
-from tuning.session import CHECKPOINT, Session, Task, pick_device
+from tuning.session import CHECKPOINT, Session, Task
 from tuning.space import load_search
 from tuning.words import duration
 
@@ -144,40 +142,3 @@ def _compare(
         spread = test.get("spread")
         around = f" ± {100 * spread:.2f}" if spread is not None else ""
         say(f"the file states {100 * test['mean']:.2f}{around}")
-
-
-def evaluate_checkpoint(
-    checkpoint_file: Path | str,
-    config_file: Path | str,
-    *,
-    on: str = "test",
-    kind: str | None = None,
-    solver: str | None = None,
-    device: str = "auto",
-) -> dict[str, Any]:
-    """Probe the weights of a checkpoint on the data that ``config_file`` names; returns a plain result.
-
-    ``on``: ``test`` or ``validation``. ``kind`` and ``solver`` override the file's probe. Raises ``InputError``.
-    """
-    if on not in ("test", "validation"):
-        raise InputError(f"--on must be test or validation, got '{on}'")
-    spec, _ = load_search(Path(config_file))
-    probe = probe_config(spec)
-    probe = dataclasses.replace(probe, kind=kind or probe.kind, solver=solver or probe.solver)
-    where = pick_device(device)
-    config, model = checkpoint.load_model(checkpoint.read(Path(checkpoint_file), where), where)
-    source = source_of(spec)
-    clips = source.clips(config.frames, config.preprocess)
-    if clips.layout != model.layout:
-        raise InputError(f"the checkpoint's joints ({model.layout.name}) are not the dataset's ({clips.layout.name})")
-    judge = evaluate.test if on == "test" else evaluate.validate
-    found = judge(model, ClipStore(clips, where), source.split(), probe)
-    return {
-        "on": on,
-        "probe": dataclasses.asdict(probe),
-        "top1": found.top1,
-        "loss": found.loss,
-        "streams": {name: list(pair) for name, pair in found.streams.items()},
-        "fuse": list(found.fuse),
-        "clips": len(found.clips),
-    }

@@ -8,7 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from methods.data.layouts import Layout
 from methods.errors import InputError
@@ -43,7 +45,12 @@ def save(path: Path, run: Run, **extra: Any) -> None:
 
 def index_digest(run: Run) -> str:
     """Which clips a run trains on: epochs and steps of other clips would not add up."""
-    return hashlib.sha256(run.index.cpu().numpy().astype("<i8").tobytes()).hexdigest()[:16]
+    return digest_of(run.index.cpu().numpy())
+
+
+def digest_of(index: NDArray[np.int64]) -> str:
+    """The name of a set of clips (n,), in their order, in a checkpoint."""
+    return hashlib.sha256(np.asarray(index).astype("<i8").tobytes()).hexdigest()[:16]
 
 
 def current_umask() -> int:

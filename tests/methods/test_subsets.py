@@ -18,7 +18,7 @@ many_labels = st.lists(st.integers(0, 5), min_size=1, max_size=120).map(np.array
 @settings(max_examples=60)
 @given(many_labels, st.integers(1, 100), st.integers(0, 5))
 def test_every_class_has_its_share(labels: np.ndarray, percent: int, seed: int) -> None:
-    """The nearest whole number (halves up), at least one; counted with fractions, since 0.35 * 10 is no 3.5 in binary."""
+    """The nearest whole number (halves up), at least one; by fractions, since 0.35 * 10 is no 3.5 in binary."""
     part = labelled_part(labels, percent / 100, seed)
     assert np.array_equal(part, np.unique(part))
     for label in np.unique(labels):

@@ -10,7 +10,7 @@ from methods.errors import InputError
 from tuning.config.schema import SearchSpec
 from tuning.space.domains import Domain, Fixed, number_text, value_text
 from tuning.space.space import Branch, Slot, Space
-from tuning.space.stages import stage_notes, stages_at_rungs, stages_of
+from tuning.space.stages import probed_notes, stage_notes, stages_at_rungs, stages_of
 
 FEWEST_STEPS = 200  # before the first rung: below, a score says more of the start than of the configuration
 
@@ -182,7 +182,8 @@ def warnings(spec: SearchSpec, space: Space, n_train: int | None) -> list[str]:
     where a batch is larger than the data.
     """
     notes = _ladder_warnings(spec)
-    notes += [note for branch in space.branches for note in stage_notes(branch, spec.schedule.rungs())]
+    for branch in space.branches:
+        notes += [*stage_notes(branch, spec.schedule.rungs()), *probed_notes(branch)]
     notes += [
         f"{branch.method}: the published {slot.label}, {value_text(slot.published)}, "
         f"lies outside {slot.domain.describe()}"

@@ -38,6 +38,15 @@ def stages_at_rungs(branch: Branch, rungs: Sequence[int]) -> list[tuple[str, ...
     return found
 
 
+def probed_notes(branch: Branch) -> list[str]:
+    """A sentence for each stage from which on another encoder is probed: scores before and after are of two things."""
+    return [
+        f"{branch.method}: from stage '{stage.name}' on ({stage.start:.0%} of the run) what is probed is {stage.probed}"
+        for stage in stages_of(branch)
+        if stage.probed
+    ]
+
+
 def _variants(branch: Branch) -> Iterator[Any]:
     """The method's own settings in the middle, and with each free one at its ends."""
     base = branch.base.params

@@ -387,3 +387,17 @@ def test_a_preset_takes_the_official_quirks() -> None:
 def test_wrong_presets(text: str, says: str) -> None:
     found = faults(HEAD + f"search: {{method: skeletonclr, {text}}}\n")
     assert len(found) == 1 and says in found[0][2]
+
+
+def test_a_stage_that_changes_what_is_probed_is_said() -> None:
+    from tuning.space.explain import warnings
+    from tuning.space.stages import stages_at_rungs
+
+    text = HEAD.replace("name: a", "name: crrl") + "search: {method: {crrl: {fuse_start: 0.5}}}\n"
+    spec, space = check_text(text)
+    rungs = spec.schedule.rungs()
+    found = stages_at_rungs(space.branches[0], rungs)
+    assert found[0] == ("contrast",) and found[-1] == ("fuse",)
+    assert any(
+        "from stage 'fuse' on (50% of the run) what is probed is" in note for note in warnings(spec, space, None)
+    )
