@@ -87,6 +87,7 @@ RECIPE = Recipe(
     source="AimCLR's public code, NTU-60 configuration",
     paper_code={
         "init_sync": False,
+        "augment.repeat": True,
         "augment.flip_reflect": False,
         "augment.rotate_both_ways": False,
         "augment.noise_absent": True,

@@ -81,6 +81,7 @@ AUGMENT = AugmentConfig(crop=6.0, shear=0.5)
 OPTIM = OptimConfig(name="sgd", lr=0.1, batch=128, schedule="constant", weight_decay=1e-4)
 PAPER_CODE = {
     "init_sync": False,
+    "augment.repeat": True,
     "encoder.partition": "spatial_degenerate",
     "preprocess": ("trim_paper", "centre", "resize", "rotate_y_paper"),
 }

@@ -79,6 +79,7 @@ RECIPE = Recipe(
     source="CrosSCLR's public code, three-stream configuration on NTU-60",
     paper_code={
         "init_sync": False,
+        "augment.repeat": True,
         "share_head": True,
         "cross_ema": "motion_only",
         "encoder.partition": "spatial_degenerate",

@@ -132,6 +132,7 @@ RECIPE = Recipe(
     source="SkeleMixCLR's public code: its configuration of SkeleMixCLR+ (none is shipped of SkeleMixCLR)",
     paper_code={
         "init_sync": False,
+        "augment.repeat": True,
         "mix_per_batch": True,
         "preprocess": ("trim_paper", "centre", "resize", "rotate_y_paper"),
     },

@@ -47,6 +47,7 @@ RECIPE = Recipe(
     source="CMCS's public code, NTU-60 single-stream configuration",
     paper_code={
         "init_sync": False,
+        "augment.repeat": True,
         "encoder.partition": "spatial_degenerate",
         "preprocess": ("trim_paper", "centre", "resize", "rotate_y_paper"),
     },

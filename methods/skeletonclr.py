@@ -54,6 +54,7 @@ RECIPE = Recipe(
     source="CrosSCLR's public code (SkeletonCLR ships no YAML of its own; AimCLR's optimiser settings)",
     paper_code={
         "init_sync": False,
+        "augment.repeat": True,
         "encoder.partition": "spatial_degenerate",
         "preprocess": ("trim_paper", "centre", "resize", "rotate_y_paper"),
     },

@@ -66,6 +66,9 @@ class AugmentConfig:
     joint_mask_fair: bool = tunable(True, doc="ties in growing it are broken by lot (published: false)")
     segment_mask: float = tunable(0.0, uniform=(0.0, 0.5), doc="probability of zeroing some of 16 segments of time")
     segment_mask_share: float = tunable(0.375, uniform=(0.125, 0.625), doc="share of segments zeroed (6 of 16)")
+    repeat: bool = tunable(
+        False, doc="the same draws in every epoch (CrosSCLR family's code, by its worker seeds: true)"
+    )
     per_batch: bool = tunable(False, doc="one draw for all clips of a batch (PSTL's public code: true)")
 
     def __post_init__(self) -> None:

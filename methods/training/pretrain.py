@@ -137,7 +137,7 @@ def _one_epoch(run: Run) -> tuple[Tensor, dict[str, float]]:
     run.model.train()
     batch = run.config.optim.batch
     order = run.index[torch.randperm(len(run.index), generator=generator("cpu", run.seed, "order", run.epoch))]
-    views = generator(run.device, run.seed, "views", run.epoch)
+    views = generator(run.device, run.seed, "views", 0 if run.config.augment.repeat else run.epoch)
     losses: list[Tensor] = []
     logs: dict[str, list[Tensor]] = {}
     cuda = [run.device] if run.device.type == "cuda" else []

@@ -26,6 +26,7 @@ from methods.training.config import StreamsConfig, TrialConfig
 from methods.training.optim import learning_rate, make_optimiser
 from methods.training.pretrain import COLLAPSE_MIN_STEPS, Collapsed, Diverged, Epoch, Run, pretrain, start
 from methods.training.seeds import derive_seed
+from methods.training.seeds import generator as seeded
 
 every_method = pytest.mark.parametrize("name", list_methods())
 CLIPS = make_clips(28, frames=8, layout=BUSH15)  # three batches of 8 and a rest of 4
@@ -524,3 +525,19 @@ def test_momentum_of_the_target_follows_the_whole_run() -> None:
     assert branch.slow_encoder.rate(run.step / run.total_steps) == pytest.approx(
         1 - 0.5 * (math.cos(math.pi * 2 / 3) + 1) / 2
     )
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_draws_repeat_in_every_epoch_only_if_asked(repeat: bool) -> None:
+    """The order of the clips differs from epoch to epoch; the first shear of an epoch tells whether the draws do."""
+    augment = AugmentConfig(crop=0.0, shear=0.5, repeat=repeat)
+    run = begin(own("recorder", 2, augment=augment))
+    steps = run.steps_per_epoch
+    list(pretrain(run))
+    views = run.model.branches["joint"].views
+    shears = []
+    for epoch in (0, 1):
+        order = torch.randperm(len(run.index), generator=seeded("cpu", run.seed, "order", epoch))[:8]
+        clip = run.store.take(run.index[order])[0].flatten(1)  # (C, T*V*M) of the first clip
+        shears.append(views[epoch * steps]["a"][0].flatten(1) @ torch.linalg.pinv(clip))
+    assert torch.allclose(*shears, atol=1e-4) == repeat

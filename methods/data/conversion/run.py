@@ -278,8 +278,8 @@ def _in_processes(jobs: Sequence[Job], missing: Sequence[int], workers: int) -> 
                 yield running.pop(future), future.result()
     except BrokenProcessPool as error:
         raise WorkFailed(
-            "a process that was reading has ended (out of memory? a script without `if __name__ == '__main__':`?); what "
-            "is done is kept, the same command goes on, with fewer --workers if memory was short"
+            "a process that was reading has ended (out of memory? a script without `if __name__ == '__main__':`?); "
+            "what is done is kept, the same command goes on, with fewer --workers if memory was short"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
