@@ -9,6 +9,7 @@ command goes on with the chunks that are there. Memory holds a few chunks, whate
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -122,8 +123,8 @@ def convert(
     processes read (1: this one alone). Called again after a kill, it goes on where it was.
 
     Raises InputError, all faults at once, for an unknown format, a missing or unrecognised source, a source of which
-    nothing can be used, and an ``out`` that exists; WorkFailed when a reading process was killed; OSError for a full
-    disk (what is done is kept then, and the same call goes on).
+    nothing can be used, and an ``out`` that exists; WorkFailed for a full disk and when a reading process was killed
+    (what is done is kept then, and the same call goes on).
     """
     source, out, options = Path(source), Path(out).absolute(), options or ReadOptions()
     faults = target_faults(out)
@@ -147,6 +148,13 @@ def convert(
         except InputError:
             shutil.rmtree(work, ignore_errors=True)  # nothing to go on with: the source must be mended first
             raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise WorkFailed(
+                f"{work.parent}: {error.strerror}; what is done is kept in {work.name}: make room, and the same command "
+                "goes on"
+            ) from error
         shutil.rmtree(work, ignore_errors=True)
     return Conversion(open_dataset(out), name, why, skipped, mended, tuple(remarks), plan.published)
 
