@@ -152,8 +152,8 @@ def convert(
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise WorkFailed(
-                f"{work.parent}: {error.strerror}; what is done is kept in {work.name}: make room, and the same command "
-                "goes on"
+                f"{work.parent}: {error.strerror}; what is done is kept in {work.name}: make room, and the same "
+                "command goes on"
             ) from error
         shutil.rmtree(work, ignore_errors=True)
     return Conversion(open_dataset(out), name, why, skipped, mended, tuple(remarks), plan.published)
