@@ -82,13 +82,14 @@ class Method(nn.Module):
     a stream. ``streams_derived`` says where a stream is taken: ``after_views`` (the CrosSCLR family and CMD),
     ``before_views`` (PSTL), or ``between`` (SCD-Net): after :meth:`make_views`, before :meth:`finish_views`.
     ``only_streams`` names the streams that a method can use, where it cannot use all, ``least_streams`` how many it
-    needs.
+    needs, and ``for_one_stream`` the method to take for fewer.
     """
 
     shares_across_streams: ClassVar[bool] = False
     streams_derived: ClassVar[str] = "after_views"
     only_streams: ClassVar[tuple[str, ...]] = ()
     least_streams: ClassVar[int] = 1
+    for_one_stream: ClassVar[str] = ""
 
     def __init__(self, config: Any, encoder: Encoder) -> None:
         super().__init__()

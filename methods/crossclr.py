@@ -94,6 +94,7 @@ class CrosSCLR(JointMethod):
     """For each stream a query encoder, a projector and their momentum copies; queues whose rows are the same clips."""
 
     least_streams = 2
+    for_one_stream = "skeletonclr"
 
     def __init__(self, config: CrosSCLRConfig, encoders: Mapping[str, Encoder]) -> None:
         super().__init__(config, encoders)

@@ -172,19 +172,19 @@ def nan_frames():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"labels": np.arange(8)}, ["clip 7 ('c7') has label 7, there are 2 classes"]),
+        ({"labels": np.arange(8)}, ["c7: label outside the table: label 7 of 2 classes"]),
         ({"labels": np.full(8, -1)}, ["label -1"]),
-        ({"sequences": nan_frames()}, ["clip"]),
-        ({"sequences": None}, ["not recognised as any of: ragged_npz"]),
-        ({"lengths": np.full(8, 50, np.int32)}, ["ends outside the 40 frames"]),
-        ({"lengths": np.zeros(8, np.int32)}, ["clip 0 ('c0') has length 0"]),
+        ({"sequences": nan_frames()}, ["c1: NaN or infinite coordinates: frame 2"]),
+        ({"sequences": None}, ["not recognised as any of", "ragged_npz"]),
+        ({"lengths": np.full(8, 50, np.int32)}, ["c7: ends outside the frames", "50 of 40"]),
+        ({"lengths": np.zeros(8, np.int32)}, ["c0: no frames"]),
         ({"parents": np.zeros(20, int)}, ["root"]),
         ({"names": np.array([{"a": 1}] * 8, dtype=object)}, ["names"]),
     ],
 )
 def test_converting_what_is_wrong(capsys, tmp_path, changes, words):
     source = ragged(tmp_path, **changes)
-    refuse(capsys, ["data", "convert", source, tmp_path / "out"], *words)
+    refuse(capsys, ["data", "convert", source, tmp_path / "out", "--strict"], *words)
     assert not (tmp_path / "out").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source.npz"]  # nothing half-written is left
 

@@ -47,7 +47,10 @@ def converted_path(source: Path) -> Path:
     from methods.data.reading.sources import tree_stamp
     from tuning.progress import available_cores, conversion_progress
 
-    name, why = recognise(source)
+    try:
+        name, why = recognise(source)
+    except InputError as error:
+        raise InputError(f"{source}: not a skeltune dataset (no meta.json), nor data that we read: {error}") from error
     key = hashlib.sha256(repr((name, str(source), tree_stamp(source))).encode()).hexdigest()[:12]
     path = cache_root() / "datasets" / f"{source.name or 'data'}-{key}"
     if not path.exists():

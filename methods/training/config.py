@@ -104,7 +104,8 @@ class TrialConfig:
         least = entry.cls.least_streams
         require(
             len(self.streams.use) >= least,
-            f"method '{self.method}' needs {least} streams or more, streams.use has {', '.join(self.streams.use)}",
+            f"method '{self.method}' needs {least} streams or more, streams.use has {', '.join(self.streams.use)}"
+            + (f"; its method for fewer is {entry.cls.for_one_stream}" if entry.cls.for_one_stream else ""),
         )
         require(self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}")
         require(self.frames >= 4, f"frames must be at least 4 (the encoder strides time by 4), got {self.frames}")

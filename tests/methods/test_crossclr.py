@@ -301,9 +301,8 @@ def test_a_checkpoint_in_either_stage_goes_on_bit_for_bit(tmp_path: Path, done: 
 def test_one_stream_is_refused_and_pointed_elsewhere(stream: str) -> None:
     with pytest.raises(InputError, match=f"two streams or more, streams.use has {stream}; .* skeletonclr"):
         make((stream,))
-    config = make_config("crossclr", 1, streams=StreamsConfig((stream,)))
-    with pytest.raises(InputError, match="skeletonclr"):
-        start(config, make_clips(8), np.arange(8), seed=0)
+    with pytest.raises(InputError, match=r"needs 2 streams or more, .* for fewer is skeletonclr"):
+        make_config("crossclr", 1, streams=StreamsConfig((stream,)))
 
 
 def test_motion_only_needs_motion() -> None:

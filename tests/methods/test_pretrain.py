@@ -46,7 +46,7 @@ def dropping(config: TrialConfig) -> TrialConfig:
         config,
         encoder=dataclasses.replace(config.encoder, dropout=0.3),
         augment=AugmentConfig(flip=0.5, rotate=20.0, noise=0.01, blur=0.3, axis_mask=0.2, time_flip=0.2),
-        streams=StreamsConfig(("joint", "motion")),
+        streams=StreamsConfig(registry.get_method(config.method).cls.only_streams or ("joint", "motion")),
     )
 
 

@@ -40,7 +40,8 @@ def explain(spec: SearchSpec, space: Space, facts: Facts | None = None) -> list[
             f"T = {_span_text(branch, '', 'frames')}, {_size(branch)}"
         )
     lines += ["", *_ladder(spec, space, facts)]
-    notes = [*_caveats(space), *warnings(spec, space, facts.n_train), *space.start_notes]
+    told = [note for branch in space.branches for note in probed_notes(branch)]
+    notes = [*_caveats(space), *told, *warnings(spec, space, facts.n_train), *space.start_notes]
     return [*lines, "", *(f"note: {note}" for note in notes)] if notes else lines
 
 
@@ -183,7 +184,7 @@ def warnings(spec: SearchSpec, space: Space, n_train: int | None) -> list[str]:
     """
     notes = _ladder_warnings(spec)
     for branch in space.branches:
-        notes += [*stage_notes(branch, spec.schedule.rungs()), *probed_notes(branch)]
+        notes += stage_notes(branch, spec.schedule.rungs())
     notes += [
         f"{branch.method}: the published {slot.label}, {value_text(slot.published)}, "
         f"lies outside {slot.domain.describe()}"

@@ -390,14 +390,12 @@ def test_wrong_presets(text: str, says: str) -> None:
 
 
 def test_a_stage_that_changes_what_is_probed_is_said() -> None:
-    from tuning.space.explain import warnings
+    from tuning.space.explain import explain
     from tuning.space.stages import stages_at_rungs
 
     text = HEAD.replace("name: a", "name: crrl") + "search: {method: {crrl: {fuse_start: 0.5}}}\n"
     spec, space = check_text(text)
-    rungs = spec.schedule.rungs()
-    found = stages_at_rungs(space.branches[0], rungs)
+    found = stages_at_rungs(space.branches[0], spec.schedule.rungs())
     assert found[0] == ("contrast",) and found[-1] == ("fuse",)
-    assert any(
-        "from stage 'fuse' on (50% of the run) what is probed is" in note for note in warnings(spec, space, None)
-    )
+    said = "from stage 'fuse' on (50% of the run) what is probed is"
+    assert any(said in line for line in explain(spec, space))
