@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
 
 from methods.augment import ops
-from methods.base import Views
 from methods.data.layouts import KINECT20, NTU25
 from methods.data.streams import derive
-from methods.nn.encoder import EncoderConfig
 from methods.nn.graph import adjacency
-from methods.nn.stgcn import STGCN
-from methods.skeletonclr import SkeletonCLR, SkeletonCLRConfig
 from methods.training.probe import weighted_knn
 
 pytestmark = pytest.mark.shared
@@ -145,114 +139,3 @@ def test_knn(reference, k, temperature):
     )
     np.testing.assert_allclose(ours.numpy(), knn[f"out/k{k}_t{temperature}/scores"], rtol=1e-8)
     assert np.array_equal(ours.argmax(1).numpy(), knn[f"out/k{k}_t{temperature}/pred"])
-
-
-# --- SkeletonCLR: one whole official training step --------------------------------------------------------------------
-
-BLOCK = {"gcn.conv": "spatial.conv", "tcn": "temporal", "residual": "shortcut"}
-
-
-def our_encoder_name(name: str) -> str | None:
-    """An official ST-GCN parameter's name in our encoder; None for what ours does not hold (the head)."""
-    name = name.replace("data_bn", "norm")
-    if name == "A":
-        return "graph"
-    found = re.match(r"st_gcn_networks\.(\d+)\.(gcn\.conv|tcn|residual)\.(.*)", name)
-    if found:
-        return f"blocks.{found[1]}.{BLOCK[found[2]]}.{found[3]}"
-    return None if name.startswith("fc.") else name
-
-
-def our_name(name: str) -> str:
-    side, _, rest = name.partition(".")
-    slow = side == "encoder_k"
-    inner = our_encoder_name(rest)
-    if inner is not None:
-        return f"slow_encoder.target.{inner}" if slow else f"encoder.{inner}"
-    head = rest.removeprefix("fc.")
-    return f"slow_projector.target.{head}" if slow else f"projector.{head}"
-
-
-def official_state(numbers, prefix):
-    """Our state dict from official entries under ``prefix``."""
-    state = {}
-    for key in numbers.files:
-        if not key.startswith(prefix + "/"):
-            continue
-        name, value = key.removeprefix(prefix + "/"), torch.as_tensor(numbers[key])
-        value = value.double() if value.is_floating_point() else value
-        if name == "queue":
-            state["queue.keys"] = value.T.contiguous()
-        elif name == "queue_ptr":
-            state["queue.pointer"] = value.reshape(())
-        else:
-            state[our_name(name)] = value
-    return state
-
-
-@pytest.fixture
-def skeletonclr(reference):
-    numbers = load(reference, "skeletonclr")
-
-    def config(name):
-        return numbers[f"config/{name}"].item()
-
-    encoder = STGCN(
-        EncoderConfig(width=config("c"), dim=config("Dh"), dropout=0.0, partition="spatial_degenerate"), NTU25
-    )
-    own = SkeletonCLRConfig(
-        temperature=config("temperature"),
-        momentum=config("momentum"),
-        queue=config("K"),
-        hidden=config("Dh"),
-        projection=config("D"),
-    )
-    method = SkeletonCLR(own, encoder).double()
-    method.load_state_dict(official_state(numbers, "state"))
-    optimiser = torch.optim.SGD(
-        [p for p in method.parameters() if p.requires_grad],
-        lr=config("lr"),
-        momentum=config("sgd_momentum"),
-        weight_decay=config("weight_decay"),
-    )
-    view_a, view_b = tensor(numbers["input/view_q"]), tensor(numbers["input/view_k"])
-    views = Views({"a": view_a, "b": view_b}, (view_a != 0).flatten(1, 3).any(1))
-    return numbers, method, optimiser, views
-
-
-def test_skeletonclr_features(skeletonclr):
-    numbers, method, _, views = skeletonclr
-    method.eval()
-    with torch.no_grad():
-        pooled = method.embed(views["a"])
-        np.testing.assert_allclose(pooled.numpy(), numbers["out/eval/pooled_q"], rtol=1e-8, atol=1e-12)
-        np.testing.assert_allclose(
-            method.projector(pooled).numpy(), numbers["out/eval/encoder_q_view_q"], rtol=1e-8, atol=1e-12
-        )
-
-
-def test_skeletonclr_step(skeletonclr):
-    numbers, method, optimiser, views = skeletonclr
-    method.train()
-    loss = method.loss(views, 0.0).loss
-    assert loss.item() == pytest.approx(float(numbers["out/loss"]), rel=1e-9)
-    optimiser.zero_grad()
-    loss.backward()
-    parameters = dict(method.named_parameters())
-    compared = 0
-    for key in numbers.files:
-        if key.startswith("grad/"):
-            ours = parameters[our_name(key.removeprefix("grad/"))].grad.numpy()
-            np.testing.assert_allclose(ours, numbers[key], rtol=1e-6, atol=1e-10, err_msg=key)
-            compared += 1
-    assert compared > 50
-    optimiser.step()
-    method.after_step(0.0)
-    state = method.state_dict()
-    after = official_state(numbers, "after")
-    assert len(after) > 50
-    for name, value in after.items():
-        torch.testing.assert_close(state[name], value, rtol=1e-7, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
-    again = method.loss(views, 0.0).loss
-    assert again.item() == pytest.approx(float(numbers["step2/loss"]), rel=1e-7)
-    assert int(method.queue.pointer) == int(numbers["step2/queue_ptr"].item())
