@@ -329,7 +329,13 @@ def test_impossible_settings_are_refused(own: dict[str, Any], said: str) -> None
 
 def test_a_published_run_with_every_quirk() -> None:
     config = published("aimclr", preset="paper_code")
-    quirks = {"flip_reflect": False, "rotate_both_ways": False, "noise_absent": True, "blur_normalise": False}
+    quirks = {
+        "flip_reflect": False,
+        "rotate_both_ways": False,
+        "noise_absent": True,
+        "blur_normalise": False,
+        "repeat": True,
+    }
     assert config.params == AimCLRConfig(init_sync=False)
     assert config.augment == dataclasses.replace(RECIPE.augment, **quirks)
     assert config.encoder.partition == "spatial_degenerate" and config.streams == StreamsConfig(("joint",))
