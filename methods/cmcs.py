@@ -124,10 +124,6 @@ def _heads(config: CMALConfig, dim: int) -> tuple[nn.Module, nn.Module]:
     return projector.apply(normal_init), predictor.apply(normal_init)
 
 
-def _slow(config: CMALConfig, online: nn.Module) -> Ema:
-    return slow_copy(online, config)
-
-
 @register(
     "cmal",
     config=CMALConfig,
@@ -147,8 +143,8 @@ class CMAL(Method):
     def __init__(self, config: CMALConfig, encoder: Encoder) -> None:
         super().__init__(config, encoder)
         self.projector, self.predictor = _heads(config, encoder.dim)
-        self.slow_encoder = _slow(config, encoder)
-        self.slow_projector = _slow(config, self.projector)
+        self.slow_encoder = slow_copy(encoder, config)
+        self.slow_projector = slow_copy(self.projector, config)
 
     def loss(self, views: Views, progress: float) -> StepOutput:
         """d(p_a, p_b) - repulsion (d(p_a, t_a) + d(p_b, t_b)), d = 2 - 2 cos; views (N, C, T, V, M)."""
@@ -184,8 +180,10 @@ class CMCS(JointMethod):
         heads = {name: _heads(config, encoder.dim) for name, encoder in encoders.items()}
         self.projectors = nn.ModuleDict({name: projector for name, (projector, _) in heads.items()})
         self.predictors = nn.ModuleDict({name: predictor for name, (_, predictor) in heads.items()})
-        self.slow_encoders = nn.ModuleDict({name: _slow(config, online) for name, online in self.encoders.items()})
-        self.slow_projectors = nn.ModuleDict({name: _slow(config, online) for name, online in self.projectors.items()})
+        self.slow_encoders = nn.ModuleDict({name: slow_copy(online, config) for name, online in self.encoders.items()})
+        self.slow_projectors = nn.ModuleDict(
+            {name: slow_copy(online, config) for name, online in self.projectors.items()}
+        )
 
     @classmethod
     def stages(cls, config: CMCSConfig) -> tuple[Stage, ...]:

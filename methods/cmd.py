@@ -100,8 +100,10 @@ class CMD(JointMethod):
     def __init__(self, config: CMDConfig, encoders: Mapping[str, Encoder]) -> None:
         super().__init__(config, encoders)
         self.projectors = nn.ModuleDict({name: self._head(encoder.dim) for name, encoder in encoders.items()})
-        self.slow_encoders = nn.ModuleDict({name: self._slow(module) for name, module in self.encoders.items()})
-        self.slow_projectors = nn.ModuleDict({name: self._slow(module) for name, module in self.projectors.items()})
+        self.slow_encoders = nn.ModuleDict({name: slow_copy(module, config) for name, module in self.encoders.items()})
+        self.slow_projectors = nn.ModuleDict(
+            {name: slow_copy(module, config) for name, module in self.projectors.items()}
+        )
         self.queue = QueueGroup(encoders, config.queue, config.projection)
 
     def _head(self, width: int) -> nn.Sequential:
@@ -109,10 +111,6 @@ class CMD(JointMethod):
         head = mlp(width, self.config.hidden, self.config.projection)
         nn.init.xavier_uniform_(cast(nn.Linear, head[-1]).weight)
         return head
-
-    def _slow(self, online: nn.Module) -> Ema:
-        c = self.config
-        return slow_copy(online, c)
 
     def losses(self, views: Mapping[str, Views], progress: float) -> dict[str, StepOutput]:
         """Of each stream view ``a`` is the query and view ``b`` the key, each (N, C, T, V, M).

@@ -102,8 +102,10 @@ class CrosSCLR(JointMethod):
         self.head_owner = "joint" if "joint" in encoders else next(iter(encoders))
         self.projectors = nn.ModuleDict({name: self._head(name, encoder.dim) for name, encoder in encoders.items()})
         self.projectors.apply(normal_init)
-        self.slow_encoders = nn.ModuleDict({name: self._slow(module) for name, module in self.encoders.items()})
-        self.slow_projectors = nn.ModuleDict({name: self._slow(module) for name, module in self.projectors.items()})
+        self.slow_encoders = nn.ModuleDict({name: slow_copy(module, config) for name, module in self.encoders.items()})
+        self.slow_projectors = nn.ModuleDict(
+            {name: slow_copy(module, config) for name, module in self.projectors.items()}
+        )
         self.queue = QueueGroup(encoders, config.queue, config.projection)
 
     def _head(self, stream: str, width: int) -> nn.Sequential:
@@ -112,10 +114,6 @@ class CrosSCLR(JointMethod):
             return nn.Sequential(nn.Linear(width, width), nn.ReLU())
         c = self.config
         return mlp(width, c.hidden, c.projection, batch_norm=c.projector_norm)
-
-    def _slow(self, online: nn.Module) -> Ema:
-        c = self.config
-        return slow_copy(online, c)
 
     @classmethod
     def stages(cls, config: CrosSCLRConfig) -> tuple[Stage, ...]:

@@ -38,7 +38,7 @@ from methods.base import Method, Stage, StepOutput, Views, tunable, two_views
 from methods.errors import InputError
 from methods.fields import require
 from methods.losses import feature_distillation, feature_spread, info_nce, reconstruction
-from methods.nn.ema import Ema, check_momentum, slow_copy
+from methods.nn.ema import check_momentum, slow_copy
 from methods.nn.encoder import Encoder
 from methods.nn.gru import GruConfig, GruEncoder, valid_lengths
 from methods.nn.heads import mlp
@@ -123,9 +123,9 @@ class CRRL(Method):
         super().__init__(config, encoder)
         _check_encoder(config, encoder.config)
         self.projector = mlp(encoder.dim, config.hidden, config.projection)
-        self.slow_encoder = self._slow(encoder)
+        self.slow_encoder = slow_copy(encoder, config)
         frozen = mlp(encoder.dim, config.hidden, config.projection) if config.key_head_frozen else None
-        self.slow_projector = self._slow(frozen or self.projector)
+        self.slow_projector = slow_copy(frozen or self.projector, config)
         self.queue = MemoryQueue(config.queue, config.projection)
         self.student = drawn_anew(encoder)
         self.student_head = mlp(encoder.dim, config.hidden, encoder.dim)
@@ -138,9 +138,6 @@ class CRRL(Method):
         )
         self.fused: Tensor  # whether the student is what is probed: part of the state, so that a checkpoint says it
         self.register_buffer("fused", torch.tensor(config.fuse_start == 0))
-
-    def _slow(self, online: nn.Module) -> Ema:
-        return slow_copy(online, self.config)
 
     @classmethod
     def stages(cls, config: CRRLConfig) -> tuple[Stage, ...]:

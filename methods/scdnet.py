@@ -112,8 +112,10 @@ class SCDNet(Method):
         super().__init__(config, encoder)
         widths = (encoder.time_dim, encoder.space_dim, encoder.dim)
         self.projectors = nn.ModuleDict({level: self._head(width) for level, width in zip(LEVELS, widths, strict=True)})
-        self.slow_encoder = self._slow(encoder)
-        self.slow_projectors = nn.ModuleDict({level: self._slow(head) for level, head in self.projectors.items()})
+        self.slow_encoder = slow_copy(encoder, config)
+        self.slow_projectors = nn.ModuleDict(
+            {level: slow_copy(head, config) for level, head in self.projectors.items()}
+        )
         self.queue = QueueGroup(LEVELS, config.queue, config.projection)
 
     def _head(self, width: int) -> nn.Sequential:
@@ -122,10 +124,6 @@ class SCDNet(Method):
             if weight.dim() == 2:
                 nn.init.xavier_uniform_(weight)
         return head
-
-    def _slow(self, online: nn.Module) -> Ema:
-        c = self.config
-        return slow_copy(online, c)
 
     def make_views(self, clips: Tensor, policy: Policy, generator: Generator) -> Views:
         """Two crops in time, ``a`` and ``b``, of clips (N, C, T, V, M); from them the stream is taken."""

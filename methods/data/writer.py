@@ -31,7 +31,7 @@ from methods.data.skeletons import (
 )
 from methods.errors import InputError
 
-_LONGEST_NAME = 512
+LONGEST_NAME = 512
 
 
 class DatasetWriter:
@@ -131,8 +131,8 @@ class DatasetWriter:
             faults.append(f"{len(people)} subjects given, {len(self._subjects[0])} in the clips before")
         if not people or min(*people, *ids) < -1:
             faults.append(f"subjects {people}, camera {ids[0]}, setup {ids[1]}: ids are 0 or more, -1 for unknown")
-        if len(name) > _LONGEST_NAME:
-            faults.append(f"the name is longer than {_LONGEST_NAME} characters")
+        if len(name) > LONGEST_NAME:
+            faults.append(f"the name is longer than {LONGEST_NAME} characters")
         return faults
 
     def finish(self, splits: Mapping[str, ArrayLike] | None = None) -> SkeletonDataset:

@@ -20,6 +20,7 @@ from methods.data.layouts import KINECT20, NTU25, OPENNI15, Layout
 from methods.data.streams import derive
 from methods.errors import InputError
 from methods.losses import info_nce
+from methods.nn.ema import slow_copy
 from methods.nn.encoder import Encoder
 from methods.official.scdnet import scdnet as place
 from methods.scdnet import LEVELS, TERMS, SCDNet, SCDNetConfig
@@ -64,7 +65,7 @@ def given_vectors(dim: int, **own: Any) -> SCDNet:
     method = SCDNet(SCDNetConfig(hidden=1, projection=dim, **own), Given(dim))
     heads = {"time": Columns(0, dim), "space": Columns(0, dim), "instance": Columns(2 * dim, 3 * dim)}
     method.projectors = nn.ModuleDict(heads)
-    method.slow_projectors = nn.ModuleDict({level: method._slow(head) for level, head in heads.items()})
+    method.slow_projectors = nn.ModuleDict({level: slow_copy(head, method.config) for level, head in heads.items()})
     return method
 
 

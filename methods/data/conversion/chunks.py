@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from methods.data.npyfiles import HEADER_ERRORS
 from methods.data.reading.sources import Clip, Frames, Item, Reading, Skipped, Source
+from methods.data.writer import LONGEST_NAME
 from methods.errors import InputError
 
 CODE_VERSION = 1  # raise it whenever a reader's numbers change: work left behind by an older skeltune is then not used
 
 NOBODY = "nobody in it"
 READER_FAILED = "the reader failed on it (a fault of skeltune: please report it)"
-_LONGEST_NAME = 512
 _DAMAGED = (*HEADER_ERRORS, OSError, EOFError, KeyError, zipfile.BadZipFile)
 
 
@@ -103,7 +103,7 @@ def _checked(clip: Clip, wanted: Wanted) -> Clip | Skipped:
     """The clip with its frames as float32, or why it cannot be used."""
     fault = _fault(clip, wanted)
     if fault is not None:
-        return Skipped(clip.name[:_LONGEST_NAME], *fault)
+        return Skipped(clip.name[:LONGEST_NAME], *fault)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
         frames = np.ascontiguousarray(clip.frames, dtype="<f4")
     good = np.isfinite(frames).all(axis=(1, 2, 3))
@@ -122,8 +122,8 @@ def _fault(clip: Clip, wanted: Wanted) -> tuple[str, str] | None:
         return "no frames", ""
     if not 0 <= clip.label < wanted.classes:
         return "label outside the table", f"label {clip.label} of {wanted.classes} classes"
-    if len(clip.name) > _LONGEST_NAME:
-        return f"name longer than {_LONGEST_NAME} characters", ""
+    if len(clip.name) > LONGEST_NAME:
+        return f"name longer than {LONGEST_NAME} characters", ""
     if min(*clip.subjects, clip.camera, clip.setup) < -1:
         return "an id below -1", f"subjects {clip.subjects}, camera {clip.camera}, setup {clip.setup}"
     return None
