@@ -78,7 +78,7 @@ def refuse(capsys, arguments, *words, code=2):
         (("data:", "data: ["), ["space.yaml:4:1:", "flow sequence"]),
         (("format: 1", "format: 1\nformat: 1"), ["space.yaml:2:", "format"]),
         (("format: 1", "format: !!python/object:os.system x"), ["space.yaml:1:"]),
-        (("max: 4", "max: 4, asha: {rule: promote}"), ["not supported yet", "rule: promote"]),
+        (("max: 4", "max: 4, asha: {rule: stop, grow: true}"), ["space.yaml:9:", "needs `rule: promote`"]),
     ],
 )
 @pytest.mark.parametrize("verb", ["check", "search"])
@@ -270,7 +270,7 @@ def test_an_output_folder_that_is_a_file(capsys, space, tmp_path):
 def test_an_existing_run_of_another_space(capsys, space, tmp_path):
     from tuning.plan import open_run, plan_search
 
-    open_run(plan_search(space(), tmp_path / "runs")).close()
+    open_run(plan_search(space(), tmp_path / "runs"), "skeltune").close()
     before = (tmp_path / "runs" / "tiny" / "space.yaml").read_bytes()
     other = space(("0.99]", "0.98]"))
     refuse(capsys, ["search", other, "--runs", tmp_path / "runs"], "holds another search space", "another name")
@@ -280,7 +280,7 @@ def test_an_existing_run_of_another_space(capsys, space, tmp_path):
 def test_a_search_that_is_already_running(capsys, space, tmp_path):
     from tuning.plan import open_run, plan_search
 
-    with open_run(plan_search(space(), tmp_path / "runs")):
+    with open_run(plan_search(space(), tmp_path / "runs"), "skeltune"):
         refuse(capsys, ["search", space(), "--runs", tmp_path / "runs"], "another process is running this search")
 
 

@@ -3,52 +3,25 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from methods.errors import InputError
-from methods.training.seeds import derive_seed
-from tuning.config.schema import SearchSpec
-from tuning.engine.journal import Journal, JournalState, TrialState
-from tuning.observe.curves import Curves
-from tuning.observe.lines import EventLines
-from tuning.plan import Plan, Stop, open_run, plan_search
-from tuning.recorder import Recorder, trial_key
-from tuning.session import Task
-from tuning.slots import Slots, find_slots
-from tuning.words import duration
+from tuning.engine.journal import Journal
+from tuning.plan import Plan, open_run, plan_search
+from tuning.search import Search
+from tuning.slots import find_slots
 
-ENGINES = ("stock", "random-asha")
-
-
-class Budget:
-    """Whether another trial may begin."""
-
-    def __init__(self, spec: SearchSpec, state: JournalState, gpus: float, stop: Stop) -> None:
-        self.spec, self.state, self.gpus, self.stop = spec.budget, state, gpus, stop
-        self.begun = time.monotonic()
-
-    def __call__(self) -> bool:
-        b = self.spec
-        if self.stop.asked or (b.trials is not None and len(self.state.trials) >= b.trials):
-            return False
-        if b.minutes is not None and time.monotonic() - self.begun > 60 * b.minutes:
-            return False
-        return b.gpu_hours is None or self.gpu_hours() < b.gpu_hours
-
-    def gpu_hours(self) -> float:
-        """What all trials have used so far; on a machine without a GPU, slot-hours."""
-        return sum(t.seconds for t in self.state.trials.values()) * (self.gpus or 1.0) / 3600
+ENGINES = ("skeltune", "stock", "random-asha")
 
 
 def run_search(
     space_file: Path | str,
     *,
     runs: Path | str = "runs",
-    engine: str = "stock",
+    engine: str = "skeltune",
     address: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Path | None:
@@ -57,20 +30,42 @@ def run_search(
     Raises ``InputError`` for whatever the user can mend. Safe to kill at any instant: the same call goes on.
     """
     if engine not in ENGINES:
-        raise InputError(f"engine '{engine}' is not one of {', '.join(ENGINES)} in this version")
+        raise InputError(f"engine '{engine}' is not one of {', '.join(ENGINES)}")
     plan = plan_search(Path(space_file), Path(runs))
     if len(plan.space.branches) == 1 and not any(plan.space.free.values()):
         raise InputError(
             f"{space_file}: there is nothing to search, every parameter is fixed; train it with: "
             f"skeltune train {space_file}"
         )
+    notes = list(plan.notes)
+    if engine != "skeltune":
+        from tuning.stock_words import ignored, refused
+
+        faults = refused(plan.spec, engine)
+        if faults:
+            raise InputError(*faults)
+        notes += ignored(plan.spec, engine)
     if address is None:
         find_slots(plan.spec.budget, this_machine())  # a wish that cannot be met is told before anything starts
-    for note in plan.notes:
+    for note in notes:
         say(f"note: {note}")
-    with open_run(plan) as journal, _ray(address) as cluster:
-        slots = find_slots(plan.spec.budget, cluster)
-        return _Search(plan, journal, slots, engine, say).run()
+    with open_run(plan, engine) as journal:
+        search = _make(engine)(plan, journal, say)
+        done = search.done_before()
+        if done is not None:
+            return done
+        with _ray(address) as cluster:
+            return search.run(find_slots(plan.spec.budget, cluster))
+
+
+def _make(engine: str) -> Callable[[Plan, Journal, Callable[[str], None]], Search]:
+    if engine == "skeltune":
+        from tuning.own_search import OwnSearch
+
+        return OwnSearch
+    from tuning.stock_search import StockSearch
+
+    return lambda plan, journal, say: StockSearch(plan, journal, say, random_only=engine == "random-asha")
 
 
 def this_machine() -> dict[str, float]:
@@ -115,80 +110,6 @@ def quiet_ray() -> None:
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-        "TUNE_MAX_PENDING_TRIALS_PG": "auto",
+        "TUNE_MAX_PENDING_TRIALS_PG": "1024",  # by itself Ray asks a searcher for one trial at a time
     }.items():
         os.environ.setdefault(name, value)
-
-
-class _Search:
-    """One call of :func:`run_search`: the parts that a Tuner is made of, bound together."""
-
-    def __init__(self, plan: Plan, journal: Journal, slots: Slots, engine: str, say: Callable[[str], None]) -> None:
-        self.plan, self.journal, self.slots, self.engine, self.say = plan, journal, slots, engine, say
-        self.stop = Stop()
-        self.lines = EventLines(journal.state, plan.ladder, plan.spec.budget.trials, slots.count)
-        self.recorder = Recorder(journal, plan.folder, (self.lines, Curves(plan.folder)))
-
-    def run(self) -> Path | None:
-        from tuning.finish import finish
-
-        if self.journal.torn:
-            self.say("the journal's last line was torn by a crash; it was cut off")
-        known = len(self.journal.state.trials)
-        if known:
-            pending = len(self.journal.state.pending)
-            self.say(f"going on in {self.plan.folder}: {known - pending} trials ended, {pending} to continue")
-        with self.stop.on_interrupt():
-            begun = time.monotonic()
-            try:
-                self._search()
-            finally:
-                self.recorder.close()
-            state = self.journal.state
-            self.say(f"{len(state.ended)} trials in {duration(time.monotonic() - begun)}; " + _census(state))
-            best = None
-            if not self.stop.asked and self.plan.spec.budget.on_end == "stop":
-                self.say(
-                    "budget.on_end is `stop`: no finalist is confirmed; with `finish` the same command goes on there"
-                )
-                return None
-            if not self.stop.asked:
-                best = finish(self.plan, self.journal, self.slots, self.stop, self.say)
-            if best is None:
-                self.say("not finished yet; the same command goes on")
-            return best
-
-    def _search(self) -> None:
-        from tuning import stock
-        from tuning.fit import fit
-
-        scheduler = stock.StockAsha(self.plan.ladder, self.recorder, lambda: self.stop.asked)
-        budget = Budget(self.plan.spec, self.journal.state, self.slots.gpu, self.stop)
-        if not self.journal.state.pending and not budget():
-            return
-        searcher = stock.StockSearcher(
-            self.plan.space, self.plan.spec, self.recorder, self._task, budget, self.engine == "random-asha"
-        )
-        fit(searcher, scheduler, self.plan, self.slots, retries=self.plan.spec.budget.retries)
-
-    def _task(self, trial: TrialState) -> dict[str, Any]:
-        from tuning.trial import task_config
-
-        config = self.plan.space.resolve(trial.draws)
-        return task_config(
-            Task(
-                key=trial_key(trial.trial),
-                config=config.to_dict(),
-                seed=derive_seed(self.plan.spec.seed, "trial", trial.trial),
-                probe_at=self.plan.ladder.rungs,
-                folder=str(self.recorder.trial_folder(trial.trial).absolute()),
-            )
-        )
-
-
-def _census(state: JournalState) -> str:
-    """`12 culled, 3 top, 1 diverged`."""
-    counts: dict[str, int] = {}
-    for trial in state.ended:
-        counts[trial.ended or ""] = counts.get(trial.ended or "", 0) + 1
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,19 @@ from tuning.trial import Trial, Workplace
 MANY = 10**9  # the searcher says when it is enough
 
 
-def fit(searcher: Any, scheduler: Any, plan: Plan, slots: Slots, retries: int) -> None:
+def fit(
+    searcher: Any,
+    scheduler: Any,
+    plan: Plan,
+    slots: Slots,
+    retries: int,
+    *,
+    callbacks: Sequence[Any] = (),
+    limited: bool = True,
+) -> None:
     """Run trials until ``searcher`` has no more. Results are what ``scheduler`` wrote down; nothing is returned.
+
+    ``limited``: Ray keeps to ``slots``; a searcher that does so itself may have them grow.
 
     Ray's own records go to a throw-away folder: its experiment state is never trusted (it loses rungs on a restore, and
     a torn file makes it start over).
@@ -34,13 +46,14 @@ def fit(searcher: Any, scheduler: Any, plan: Plan, slots: Slots, retries: int) -
                 search_alg=searcher,
                 scheduler=scheduler,
                 num_samples=MANY,
-                max_concurrent_trials=slots.count,  # without it Ray asks for one trial at a time
+                max_concurrent_trials=slots.count if limited else None,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="search",
                 storage_path=str(scratch),
                 verbose=0,
+                callbacks=list(callbacks),
                 failure_config=tune.FailureConfig(max_failures=retries),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),

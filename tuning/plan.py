@@ -70,13 +70,18 @@ def _build_arrays(space: Space, source: DataSource) -> None:
             source.clips(frames, branch.base.preprocess)
 
 
-def open_run(plan: Plan) -> Journal:
+def open_run(plan: Plan, engine: str) -> Journal:
     """Make or reopen the run folder. Raises ``InputError`` when it is another search's or cannot be written."""
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
         journal = Journal(
             plan.folder / JOURNAL_FILE,
-            {"space": plan.spec.space_hash(), "data": plan.source.fingerprint, "name": plan.spec.name},
+            {
+                "space": plan.spec.space_hash(),
+                "data": plan.source.fingerprint,
+                "name": plan.spec.name,
+                "engine": engine,
+            },
         )
     except OSError as error:
         raise InputError(f"{plan.folder}: the run folder cannot be written ({error.strerror})") from error

@@ -1,4 +1,7 @@
-"""The figure of a search: which trials lived how long, and how good they were when they were last probed."""
+"""The figure of a search: which trials lived how long, and how good they were when they were last probed.
+
+With two objectives also what accuracy costs: full runs and the front of those that no other dominates.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from methods.errors import InputError
-from tuning.engine.journal import CULLED, TOP, JournalState, TrialState
+from tuning.engine.objectives import LONG, ONE, WORDS, Objectives, cost_text
+from tuning.engine.pareto import front, points_at
+from tuning.engine.state import CULLED, TOP, JournalState, TrialState
 from tuning.recorder import trial_key
 from tuning.summary import RUNNING, method_of, rerun_scores, unscored_note
 
@@ -20,6 +25,7 @@ ENDINGS = (".svg", ".png")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":")
 BROKEN = "broken"
+LABELLED = 12  # of a front: more names would cover each other
 SPREAD = 0.016  # of the width of the axis: how far trials stand to the sides of a rung, so that ties are seen
 MARKS = {  # how a trial's last probed rung is marked: (marker, filled, words)
     CULLED: ("x", True, "culled"),
@@ -40,10 +46,12 @@ def plot_search(
     name: str,
     winner: int | None = None,
     eta: int | None = None,
+    objectives: Objectives = ONE,
 ) -> None:
     """Draw rung survival: a thin line for each trial from rung to rung (epochs), height its validation top-1.
 
-    ``winner`` is drawn bold. Trials stand a little to the sides of a rung, so that equal ones are seen. SVG or PNG by
+    ``winner`` is drawn bold. With two ``objectives`` a second panel has the accuracy of full runs over their cost, and
+    the front. Trials stand a little to the sides of a rung, so that equal ones are seen. SVG or PNG by
     the ending of ``path``; the same journal gives the same bytes with the same matplotlib. Raises ``InputError`` for
     another ending, for a folder that is not there, and without matplotlib.
     """
@@ -59,7 +67,7 @@ def plot_search(
         raise InputError("drawing needs matplotlib: pip install skeltune[plots]") from error
     with rc_context():
         rcdefaults()  # whatever style a user has set: the figure is the same everywhere
-        figure = _figure(Figure, state, rungs, name, winner, eta)
+        figure = _figure(Figure, state, rungs, name, winner, eta, objectives)
         _save(figure, path, ending.removeprefix("."))
 
 
@@ -77,10 +85,16 @@ def _save(figure: Any, path: Path, form: str) -> None:
 
 
 def _figure(
-    make: Any, state: JournalState, rungs: tuple[int, ...], name: str, winner: int | None, eta: int | None
+    make: Any,
+    state: JournalState,
+    rungs: tuple[int, ...],
+    name: str,
+    winner: int | None,
+    eta: int | None,
+    objectives: Objectives,
 ) -> Any:
-    figure = make(figsize=(9, 5.4), layout="constrained")
-    axes = figure.add_subplot()
+    figure = make(figsize=(9, 9.6 if objectives.two else 5.4), layout="constrained")
+    axes = figure.add_subplot(2 if objectives.two else 1, 1, 1)
     methods = sorted({method_of(t) for t in state.trials.values()})
     looks = {m: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, m in enumerate(methods)}
     drawn = [t for t in state.trials.values() if _points(t, rungs)]
@@ -99,6 +113,8 @@ def _figure(
     else:
         axes.set_ylim(0, 100)
         axes.text(0.5, 0.5, "no trial has been scored yet", ha="center", transform=axes.transAxes, fontsize=12)
+    if objectives.two:
+        _cost_panel(figure.add_subplot(2, 1, 2), state, rungs, looks, winner, objectives)
     note = unscored_note(state)
     notes = ["trials at a rung stand side by side, so that equal ones show"] if drawn else []
     notes += [f"not drawn: {note}"] if note else []
@@ -120,10 +136,56 @@ def _axes(axes: Any, rungs: Sequence[int]) -> None:
     axes.minorticks_off()
     axes.tick_params(axis="y", labelsize=11)
     axes.set_xlabel("epochs" + (" (log scale)" if len(rungs) > 1 else ""), fontsize=12)
+    _accuracy(axes)
+
+
+def _accuracy(axes: Any) -> None:
+    """The height of both panels, and their grid."""
     axes.set_ylabel("validation top-1 in %", fontsize=12)
     axes.grid(axis="both", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _cost_panel(
+    axes: Any,
+    state: JournalState,
+    rungs: Sequence[int],
+    looks: Mapping[str, Look],
+    winner: int | None,
+    objectives: Objectives,
+) -> None:
+    """Trials at the highest rung that was scored, in their method's colour; a step line along the front."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    rung = max((r for r in rungs if points_at(state.trials.values(), r, objectives)), default=rungs[-1])
+    points = points_at(state.trials.values(), rung, objectives)
+    best = front(state.trials.values(), rung, objectives)
+    on_front = {p.trial for p in best}
+    axes.set_title(f"accuracy and {WORDS[objectives.second]}", fontsize=14, fontweight="bold", loc="left", pad=24)
+    words = f"{len(points)} {'trial' if len(points) == 1 else 'trials'} at {_epochs(str(rung))}, the line is the front"
+    axes.text(0, 1.045, words if points else "", fontsize=10, color="#444444", transform=axes.transAxes)
+    axes.set_xlabel(f"{LONG[objectives.second]} (log scale)", fontsize=12)
+    _accuracy(axes)
+    if not points:
+        axes.text(0.5, 0.5, "no cost is known yet", ha="center", transform=axes.transAxes, fontsize=12)
+        return
+    axes.set_xscale("log")
+    for point in points:
+        colour = looks[method_of(state.trials[point.trial])][0]
+        marker, size = ("*", 15) if point.trial == winner else ("o", 8 if point.trial in on_front else 5)
+        face = colour if point.trial in on_front or point.trial == winner else "white"
+        axes.plot(point.cost, 100 * point.score, marker, color=colour, markerfacecolor=face, markersize=size, zorder=3)
+    line = best[::-1]  # the cheapest first: up to the next one nothing better is to be had
+    x, y = [p.cost for p in line], [100 * p.score for p in line]
+    axes.plot(x, y, color="#444444", linewidth=1.2, drawstyle="steps-post", zorder=2)
+    for point in best[:LABELLED]:
+        where = {"xy": (point.cost, 100 * point.score), "xytext": (5, 6), "textcoords": "offset points"}
+        axes.annotate(trial_key(point.trial), fontsize=9, color="#444444", **where)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: cost_text(objectives.second, cost)))
+    wide = max(p.cost for p in points) >= 10 * min(p.cost for p in points)
+    axes.xaxis.set_minor_formatter(NullFormatter() if wide else axes.xaxis.get_major_formatter())
+    axes.tick_params(axis="both", which="both", labelsize=10)
 
 
 def _line(axes: Any, trial: TrialState, rungs: Sequence[int], look: Look, aside: float, bold: bool = False) -> None:

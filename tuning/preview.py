@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from methods.errors import InputError
+from tuning.arithmetic import Pace, budget_lines, pace_of
 from tuning.config.schema import SearchSpec
+from tuning.driver import this_machine
 from tuning.engine.journal import replay
 from tuning.observe.lines import short_draws
 from tuning.plan import JOURNAL_FILE, plan_search
+from tuning.slots import find_slots
 from tuning.space import Space
 from tuning.space.explain import Facts, explain
 from tuning.space.export import dump
@@ -27,16 +32,31 @@ def sample_texts(spec: SearchSpec, space: Space, number: int, seed: int) -> list
     return [(drawn, dump(spec, space.resolve(drawn))) for drawn in sample_draws(space, number, seed)]
 
 
-def dry_run_lines(space_file: Path, runs: Path) -> list[str]:
-    """The space explained, five samples, the run folder's state, and the most epochs that the search can cost."""
+def known_pace(spec: SearchSpec, space: Space, runs: Path, seconds: float | None = None) -> Pace:
+    """The pace of a search on this machine, by ``seconds`` an epoch as given or an earlier run's journal in ``runs``.
+
+    A journal that cannot be read, and wishes that this machine cannot meet, tell nothing here.
+    """
+    state = slots = None
+    with contextlib.suppress(InputError, OSError):
+        state = replay(runs / spec.name / JOURNAL_FILE)
+    with contextlib.suppress(InputError):
+        slots = find_slots(spec.budget, this_machine())
+    return pace_of(space, state, slots, seconds)
+
+
+def dry_run_lines(space_file: Path, runs: Path, seconds: float | None = None) -> list[str]:
+    """The space explained, five samples, what the budget comes to, and the run folder's state.
+
+    ``seconds``: of an epoch, where the user knows them.
+    """
     plan = plan_search(space_file, runs)
     spec, space = plan.spec, plan.space
-    lines = explain(spec, space, Facts(n_train=len(plan.split.train)))
+    pace = known_pace(spec, space, runs, seconds)
+    lines = explain(spec, space, Facts(n_train=len(plan.split.train), seconds=pace.seconds))
     lines += ["", plan.split.note, "", "five samples:"]
     lines += [f"  {drawn['method']:<14} {short_draws(drawn)}" for drawn in sample_draws(space, 5, spec.seed)]
-    trials = spec.budget.trials
-    if trials is not None:
-        lines += ["", _cost(plan.ladder.rungs, plan.ladder.eta, trials, spec)]
+    lines += ["", *budget_lines(spec, space, pace)]
     journal = plan.folder / JOURNAL_FILE
     if journal.is_file():
         state = replay(journal)
@@ -44,20 +64,3 @@ def dry_run_lines(space_file: Path, runs: Path) -> list[str]:
     else:
         lines.append(f"would write to {plan.folder}; nothing was started")
     return lines
-
-
-def _cost(rungs: tuple[int, ...], eta: int, trials: int, spec: SearchSpec) -> str:
-    """Epochs with a cut of one in eta at each rung, and with no cut at all."""
-    expected, alive, before = 0.0, float(trials), 0
-    for rung in rungs:
-        expected += alive * (rung - before)
-        alive, before = alive / eta, rung
-    finish = 0
-    if spec.finish.rerun is not None:
-        finish += spec.finish.rerun.top * spec.finish.rerun.seeds * rungs[-1]
-    if spec.finish.retrain is not None:
-        finish += spec.finish.retrain.seeds * rungs[-1]
-    return (
-        f"{trials} trials: about {expected:.0f} epochs if one in {eta} goes on at each rung, at most "
-        f"{trials * rungs[-1]}; the finish takes {finish} more"
-    )

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tuning.engine.journal import FAILED, Journal, Report, TrialState
+from tuning.engine.journal import Journal
+from tuning.engine.state import FAILED, Report, TrialState
 from tuning.session import CHECKPOINT
 
 SCORED = ("epoch", "rung", "top1", "loss", "seconds", "done", "ended", "detail")

@@ -9,7 +9,12 @@ from typing import Any
 
 from methods.errors import InputError, did_you_mean
 from tuning.config.schema import SearchSpec
-from tuning.engine.journal import JournalState, replay
+from tuning.engine.finalists import final_rung
+from tuning.engine.journal import replay
+from tuning.engine.ladder import make_ladder
+from tuning.engine.objectives import SHORT, WORDS, Objectives, cost_text, objectives_of
+from tuning.engine.pareto import Point, front
+from tuning.engine.state import JournalState
 from tuning.observe.lines import short_draws
 from tuning.plan import BEST_FILE, JOURNAL_FILE, SPACE_FILE
 from tuning.recorder import trial_key
@@ -25,6 +30,20 @@ class RunFolder:
     spec: SearchSpec
     state: JournalState
     space: Space
+
+    @property
+    def objectives(self) -> Objectives:
+        """What the search is after, with the costs of its trials."""
+        return objectives_of(self.spec.objectives, self.spec.schedule.max, self.state)
+
+    @property
+    def front(self) -> list[Point]:
+        """The full runs that no other dominates, the most accurate first; empty where there is one objective."""
+        if not self.objectives.two:
+            return []
+        return front(
+            self.state.trials.values(), final_rung(self.state, make_ladder(self.spec.schedule)), self.objectives
+        )
 
     def summary(self) -> dict[str, Any]:
         """Plain values for scripts."""
@@ -70,36 +89,61 @@ def stage_lines(run: RunFolder) -> list[str]:
 
 
 def leaderboard_rows(run: RunFolder) -> list[dict[str, Any]]:
-    """Scored trials: by rung first, then by accuracy there, then by the probe's loss."""
+    """Scored trials: by rung first, then by accuracy there, then by the probe's loss.
+
+    With two objectives a row tells the cost, under the objective's name, and whether the trial is on the ``front``.
+    """
     rows = []
+    objectives, on_front = run.objectives, {point.trial for point in run.front}
     for trial in run.state.trials.values():
         last = trial.last_rung
         if last is None or last.top1 is None:
             continue
-        rows.append(
-            {
-                "trial": trial_key(trial.trial),
-                "method": trial.draws.get("method"),
-                "rung": last.epoch,
-                "top1": last.top1,
-                "loss": last.loss,
-                "seconds_per_epoch": trial.seconds / len(trial.reports),
-                "ended": trial.ended,
-                "draws": trial.draws,
-            }
-        )
+        row = {
+            "trial": trial_key(trial.trial),
+            "method": trial.draws.get("method"),
+            "rung": last.epoch,
+            "top1": last.top1,
+            "loss": last.loss,
+            "seconds_per_epoch": trial.seconds / len(trial.reports),
+            "ended": trial.ended,
+            "draws": trial.draws,
+        }
+        if objectives.two:
+            row |= {objectives.second: objectives.cost(trial, last.epoch), "front": trial.trial in on_front}
+        rows.append(row)
     return sorted(rows, key=lambda r: (-r["rung"], -r["top1"], r["loss"] if r["loss"] is not None else 0.0, r["trial"]))
 
 
 def leaderboard_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """The ranking as a table."""
+    """The ranking as a table; with two objectives the cost, and a star for those on the front."""
     if not rows:
         return ["no trial has been scored yet"]
-    lines = ["trial  method            rung  top1   loss    s/epoch  ended      drawn"]
+    second = next((name for name in SHORT if name in rows[0]), "")
+    head = f"{SHORT[second]:>9}    " if second else ""
+    lines = [f"trial  method            rung  top1   loss    s/epoch  {head}ended      drawn"]
     for row in rows:
         loss = "-" if row["loss"] is None else f"{row['loss']:.3f}"
+        cost = f"{cost_text(second, row[second]):>9} {'*' if row['front'] else ' '}  " if second else ""
         lines.append(
             f"{row['trial']:<6} {row['method']:<16} {row['rung']:>5}  {100 * row['top1']:5.1f}  {loss:<6} "
-            f"{row['seconds_per_epoch']:>8.2f}  {row['ended'] or 'running':<10} {short_draws(row['draws'])}"
+            f"{row['seconds_per_epoch']:>8.2f}  {cost}{row['ended'] or 'running':<10} {short_draws(row['draws'])}"
         )
     return lines
+
+
+def front_lines(run: RunFolder) -> list[str]:
+    """What the stars in the table mean; nothing with one objective."""
+    if not run.objectives.two:
+        return []
+    if not run.front:
+        return [f"no trial is on the front of accuracy and {WORDS[run.objectives.second]} yet: it is of full runs"]
+    return [f"* {front_line(run.front, run.objectives)}"]
+
+
+def front_line(found: list[Point], objectives: Objectives) -> str:
+    """`front of accuracy and parameters: 5 trials, from 61.2 at 1.24M to 48.0 at 310k`."""
+    count = f"{len(found)} {'trial' if len(found) == 1 else 'trials'}"
+    ends = [f"{100 * p.score:.1f} at {cost_text(objectives.second, p.cost)}" for p in (found[0], found[-1])]
+    told = f"from {ends[0]} to {ends[1]}" if len(found) > 1 else ends[0]
+    return f"front of accuracy and {WORDS[objectives.second]}: {count}, {told}"

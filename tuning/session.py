@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from methods.data import SkeletonDataset, Split
 from methods.errors import InputError
 from methods.training import checkpoint, evaluate
+from methods.training.branches import Branches
 from methods.training.config import from_dict
 from methods.training.pretrain import Epoch, TrialEnded, pretrain, start
 from methods.training.probe import ProbeConfig, ProbeResult
 from tuning.datasets import DataSource
+from tuning.engine.noise import Probed, clips_mark, encode_correct
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_EVERY_S = 120.0
@@ -78,8 +82,9 @@ class Session:
     def step(self) -> dict[str, Any]:
         """One epoch, or the stored result of the last one before an interruption.
 
-        Keys: ``epoch, rung, seconds, train_loss, spread, lr, logs, done``; where probed ``top1, loss, streams, fuse``;
-        where the run cannot go on ``ended`` and ``detail`` instead of a score.
+        Keys: ``epoch, rung, seconds, train_loss, spread, lr, logs, done``; where probed ``top1, loss, streams, fuse,
+        clips, parameters`` (:func:`kept_parameters`), on validation ``correct, probed`` too (:func:`per_clip`); where
+        the run cannot go on ``ended`` and ``detail`` instead of a score.
         """
         if self._again is not None:
             again, self._again = self._again, None
@@ -117,7 +122,10 @@ class Session:
                 "streams": {name: list(pair) for name, pair in found.streams.items()},
                 "fuse": list(found.fuse),
                 "clips": len(found.clips),
+                "parameters": kept_parameters(self.run.model),
             }
+            if self.task.score == "validation":  # of the test split only the means leave this process
+                result |= per_clip(found)
         result["seconds"] = epoch.seconds + time.perf_counter() - begun
         return result
 
@@ -125,3 +133,44 @@ class Session:
         """Probe the model as it stands, on what the task says."""
         judge = evaluate.test if self.task.score == "test" else evaluate.validate
         return judge(self.run.model, self.run.store, self.split, self.probe, seed=self.task.seed)
+
+
+def kept_parameters(model: Branches) -> int:
+    """The numbers in the encoders that are probed, and kept after pretraining; heads and momentum copies are not."""
+    return sum(p.numel() for p in torch.nn.ModuleList(model.encoders()).parameters())
+
+
+def per_clip(found: ProbeResult) -> dict[str, Any]:
+    """``correct``: which clips were classified rightly, by ascending index, as text; ``probed``: which clips they are.
+
+    Text of 6,000 clips takes 1 kB (:func:`tuning.engine.noise.encode_correct`).
+    """
+    order = np.argsort(found.clips, kind="stable")
+    return {"correct": encode_correct(found.correct[order]), "probed": clips_mark(found.clips)}
+
+
+def probed(source: DataSource) -> Probed:
+    """The validation clips that trials are scored on, and the subject of each, in the order of :func:`per_clip`."""
+    clips = probed_clips(source.split())
+    return Probed(clips_mark(clips), probe_subjects(source.dataset(), clips))
+
+
+def probed_clips(split: Split) -> np.ndarray:
+    """Ascending indices of the clips that validation scores: the held-out ones, or those in a fold of ``cv``."""
+    return np.sort(split.validation if split.folds is None else split.train[split.folds >= 0])
+
+
+def probe_subjects(dataset: SkeletonDataset, clips: np.ndarray) -> np.ndarray:
+    """A group (n,) for each of ``clips``, int64 from 0: its subject.
+
+    A clip of several persons belongs to the lowest id that is known, so that a pair is one group whoever is listed
+    first; clips that share only another person still count as independent. Where no person is known, as in some
+    archives, each clip is its own group, and the noise of such data is understated.
+    """
+    persons = np.asarray(dataset.subjects)[clips]
+    nobody = np.iinfo(persons.dtype).max
+    lowest = np.where(persons >= 0, persons, nobody).min(axis=1)
+    unknown = lowest == nobody
+    _, group = np.unique(lowest, return_inverse=True)
+    group[unknown] = len(lowest) + np.arange(unknown.sum())
+    return np.asarray(np.unique(group, return_inverse=True)[1], dtype=np.int64)

@@ -20,8 +20,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from methods.training.seeds import derive_seed
 from tuning.config.schema import SearchSpec
-from tuning.engine.journal import CULLED, FAILED, TOP, JournalState, TrialState, scored
 from tuning.engine.ladder import Ladder
+from tuning.engine.state import CULLED, FAILED, TOP, JournalState, TrialState, scored
 from tuning.recorder import Recorder
 from tuning.space import Space
 from tuning.space.domains import Draw

@@ -8,18 +8,17 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from methods.errors import InputError
-from tuning.engine.journal import JournalState, TrialState
-from tuning.finish import percent
+from tuning.engine.finalists import RETRAIN, finish_jobs, rerun_results, standing_of
+from tuning.engine.ladder import make_ladder
+from tuning.engine.state import JournalState, TrialState
+from tuning.export_best import finalist_lines, percent, score_line, told_in, verdict, winner_in
+from tuning.pareto_export import FRONT_FOLDER
 from tuning.plan import BEST_FILE
 from tuning.recorder import trial_key
-from tuning.report import RunFolder, leaderboard_lines, leaderboard_rows, stage_lines, status_line
-from tuning.space import load_search
+from tuning.report import RunFolder, front_lines, leaderboard_lines, leaderboard_rows, stage_lines, status_line
 
 SHOWN = 10
 RUNNING = "running"
-_RERUN = re.compile(r"rerun-t(\d+)-(\d+)")  # the names that tuning/finish.py gives its jobs
-_RETRAIN = re.compile(r"retrain-\d+")
 
 
 def report_lines(run: RunFolder) -> list[str]:
@@ -30,7 +29,7 @@ def report_lines(run: RunFolder) -> list[str]:
     lines = [status_line(run), "", f"leaderboard{more}", *leaderboard_lines(rows[:SHOWN])]
     if note:
         lines.append(f"not listed: {note}")
-    lines += stage_lines(run)
+    lines += [*front_lines(run), *stage_lines(run)]
     if rows:
         table = method_rows(run.state, run.spec.schedule.rungs())
         lines += ["", "methods: validation top-1 by rung, of the trials that were let so far", *method_lines(table)]
@@ -39,14 +38,7 @@ def report_lines(run: RunFolder) -> list[str]:
 
 def winner_of(run: RunFolder) -> int | None:
     """The trial that best.yaml was exported from; None before the finish, or where the file does not say."""
-    best = run.path / BEST_FILE
-    if not best.is_file():
-        return None
-    try:
-        told = load_search(best)[0].provenance.get("search") or {}
-    except InputError:  # edited by hand, or by another version: the report has more to say than this
-        return None
-    key = str(told.get("winner", ""))
+    key = winner_in(run.path / BEST_FILE) or ""
     number = int(key[1:]) if re.fullmatch(r"t\d+", key) else None
     return number if number in run.state.trials else None
 
@@ -81,12 +73,10 @@ def method_of(trial: TrialState) -> str:
 
 def rerun_scores(state: JournalState) -> dict[int, list[float]]:
     """Finalist -> validation top-1 of its re-runs with new seeds, by the number of the seed."""
-    found: dict[int, list[tuple[int, float]]] = {}
-    for name, result in state.jobs.items():
-        match = _RERUN.fullmatch(name)
-        if match and "top1" in result:
-            found.setdefault(int(match[1]), []).append((int(match[2]), float(result["top1"])))
-    return {trial: [value for _, value in sorted(runs)] for trial, runs in sorted(found.items())}
+    runs = {
+        t: [r["top1"] for _, r in sorted(found.items()) if "top1" in r] for t, found in rerun_results(state).items()
+    }
+    return {trial: [float(value) for value in values] for trial, values in runs.items() if values}
 
 
 def unscored_note(state: JournalState) -> str:
@@ -109,25 +99,38 @@ def method_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def finish_lines(run: RunFolder) -> list[str]:
-    """Re-runs of the finalists, the winner on the test split, what failed, and where best.yaml is.
+    """How the finalists stand, the winner on the test split, what failed, and where best.yaml is.
 
     Test scores are shown once the export is there, never from a finish half done.
     """
     jobs, best = run.state.jobs, run.path / BEST_FILE
-    lines = ["finish" if jobs else "finish: nothing yet"]
-    for trial, values in sorted(
-        rerun_scores(run.state).items(), key=lambda item: (-statistics.fmean(item[1]), item[0])
-    ):
-        seeds = f"{len(values)} new {'seed' if len(values) == 1 else 'seeds'}"
-        lines.append(f"  {trial_key(trial)}  validation, {seeds}: {percent(values)}")
+    lines = ["finish" if jobs else "finish: nothing yet", *_rerun_lines(run)]
     for name, result in sorted(jobs.items()):
         if "top1" not in result:
             lines.append(f"  {name} gave no score: {result.get('detail') or result.get('ended') or 'failed'}")
-    tests = [float(r["top1"]) for name, r in sorted(jobs.items()) if _RETRAIN.fullmatch(name) and "top1" in r]
     if not best.is_file():
         return [*lines, "best configuration: not yet; `skeltune search` with the same space goes on"]
     winner = winner_of(run)
+    retrained = {j.number: j for j in finish_jobs(run.state) if j.kind == RETRAIN and j.trial in (None, winner)}
+    tests = [float(job.result["top1"]) for job in retrained.values() if job.scored]  # old jobs that name no trial first
     if tests:
         who = trial_key(winner) if winner is not None else "the winner"
-        lines.append(f"  {who} retrained on the whole training split; test, read once: {percent(tests)}")
+        read = (told_in(best).get("test") or {}).get("read", "once")
+        lines.append(f"  {who} retrained on the whole training split; test, read {read}: {percent(tests)}")
+    folder = run.path / FRONT_FOLDER
+    if run.objectives.two and folder.is_dir():
+        lines.append(f"configurations of the front: {folder}")
     return [*lines, f"best configuration: {best}"]
+
+
+def _rerun_lines(run: RunFolder) -> list[str]:
+    """The race of the finalists, then other trials that were re-run, such as finalists of a search that went on."""
+    rerun = run.spec.finish.rerun
+    if rerun is None:
+        return []
+    standing = standing_of(run.state, make_ladder(run.spec.schedule), rerun, run.objectives)
+    lines = finalist_lines(standing)
+    raced = {score.trial for score in standing.scores}
+    others = [(-statistics.fmean(v), trial, v) for trial, v in rerun_scores(run.state).items() if trial not in raced]
+    lines += [score_line(trial, values) for _, trial, values in sorted(others)]
+    return [*lines, f"  {verdict(standing)}"] if standing.done and verdict(standing) else lines

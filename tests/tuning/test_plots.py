@@ -8,7 +8,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from methods.errors import InputError
-from tuning.engine.journal import Journal, Report
+from tuning.engine.journal import Journal
+from tuning.engine.objectives import Objectives
+from tuning.engine.state import Report
 from tuning.plots import plot_search
 
 RUNGS = (1, 3, 9)
@@ -92,6 +94,44 @@ def test_lines_marks_and_words(journal, tmp_path, monkeypatch):
     assert "52.0 % over 2 new seeds" in legend[-1]
     assert "7 trials, rungs at 1, 3, 9 epochs, eta 3" in told
     assert any("2 trials without a score (1 diverged, 1 running)" in text for text in told)
+
+
+def test_two_objectives_have_a_panel_with_the_front(journal, tmp_path, monkeypatch):
+    rows = [(0.60, 900), (0.50, 300), (0.45, 500), (0.30, 100), (0.70, None)]
+    for top1, size in rows:
+        trial = journal.ask({"method": "skeletonclr"}, "sampler")
+        logs = {} if size is None else {"parameters": size}
+        for epoch in RUNGS:
+            journal.report(trial, Report(epoch, True, top1 - 0.1 / epoch, 1.0, 2.0, logs))
+        journal.end(trial, "top")
+    culled = journal.ask({"method": "skeletonclr"}, "sampler")
+    journal.report(culled, Report(1, True, 0.9, 1.0, 2.0, {"parameters": 10}))
+    size = Objectives(("top1", "parameters"), 9)
+    figure = drawn(monkeypatch, journal.state, tmp_path, winner=0, objectives=size)
+    axes = figure.axes[1]
+    line = next(one for one in axes.lines if one.get_drawstyle() == "steps-post")
+    assert list(line.get_xdata()) == [100, 300, 900]
+    assert list(line.get_ydata()) == pytest.approx([100 * (s - 0.1 / 9) for s in (0.30, 0.50, 0.60)])
+    dots = [one for one in axes.lines if one is not line]
+    assert sorted(one.get_xdata()[0] for one in dots) == [100, 300, 500, 900]
+    assert [one.get_xdata()[0] for one in dots if one.get_marker() == "*"] == [900]
+    assert [t.get_text() for t in axes.texts] == [
+        "4 trials at 9 epochs, the line is the front",
+        "t0000",
+        "t0001",
+        "t0003",
+    ]
+    assert axes.get_xlabel() == "parameters of what is kept (log scale)"
+    assert len(drawn(monkeypatch, journal.state, tmp_path, winner=0).axes) == 1
+
+
+def test_no_cost_is_known_yet(journal, tmp_path, monkeypatch):
+    size = Objectives(("top1", "gpu_seconds"), 9)
+    figure = drawn(monkeypatch, journal.state, tmp_path, objectives=size)
+    assert "no cost is known yet" in [t.get_text() for t in figure.axes[1].texts]
+    add(journal, "skeletonclr", (0.3, 0.4), "culled")
+    figure = drawn(monkeypatch, journal.state, tmp_path, objectives=size)
+    assert "1 trial at 3 epochs, the line is the front" in [t.get_text() for t in figure.axes[1].texts]
 
 
 def test_equal_trials_stand_apart(journal, tmp_path, monkeypatch):

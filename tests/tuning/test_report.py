@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tuning.cli import main
-from tuning.engine.journal import Journal, Report
-from tuning.report import read_run
+from tuning.engine.journal import Journal
+from tuning.engine.state import Report
+from tuning.report import front_lines, leaderboard_lines, leaderboard_rows, read_run
 from tuning.resources import find_space
 from tuning.space import load_search
 from tuning.summary import finish_lines, method_rows, report_lines, winner_of
@@ -150,3 +151,57 @@ def test_the_verb_says_what_is_wrong(folder, tmp_path, capsys):
     assert "ends in .svg or .png" in capsys.readouterr().err
     assert run_main("report", "quickstrat", "--runs", folder.parent) == 2
     assert "did you mean 'quickstart'" in capsys.readouterr().err
+
+
+# --- two objectives --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(folder):
+    """Full runs of 0.6 at 900 parameters, 0.5 at 2,000,000, 0.4 at 100; one that was culled at the first rung."""
+    text = (folder / "space.yaml").read_text(encoding="utf-8")
+    (folder / "space.yaml").write_text(f"{text}\nobjectives: [top1, parameters]\n", encoding="utf-8")
+    rungs = load_search(folder / "space.yaml")[0].schedule.rungs()
+    with Journal(folder / "journal.jsonl", {"space": "s", "data": "d", "name": "quickstart"}) as journal:
+        for top1, size in ((0.6, 900), (0.5, 2_000_000), (0.4, 100), (0.9, 1)):
+            trial = journal.ask({"method": "skeletonclr"}, "sampler")
+            for rung in rungs if size > 1 else rungs[:1]:
+                journal.report(trial, Report(rung, True, top1, 1.0, 2.0, {"parameters": size}))
+            journal.end(trial, "top" if size > 1 else "culled")
+    return read_run("quickstart", folder.parent)
+
+
+def test_the_leaderboard_marks_the_front(two):
+    rows = leaderboard_rows(two)
+    assert [(r["trial"], r["parameters"], r["front"]) for r in rows] == [
+        ("t0000", 900.0, True), ("t0001", 2e6, False), ("t0002", 100.0, True), ("t0003", 1.0, False),
+    ]  # fmt: skip
+    lines = leaderboard_lines(rows)
+    assert "params" in lines[0]
+    assert lines[1].split()[4:9] == ["1.000", "2.00", "900", "*", "top"]
+    assert lines[2].split()[4:8] == ["1.000", "2.00", "2M", "top"]
+    assert len({line.index("top ") for line in lines[1:4]} | {lines[0].index("ended")}) == 1
+    assert front_lines(two) == ["* front of accuracy and parameters: 2 trials, from 60.0 at 900 to 40.0 at 100"]
+
+
+def test_the_page_tells_the_front_and_its_finalists(two, folder):
+    page = report_lines(two)
+    assert "* front of accuracy and parameters: 2 trials, from 60.0 at 900 to 40.0 at 100" in page
+    (folder / "pareto").mkdir()
+    export(folder)
+    assert f"configurations of the front: {folder / 'pareto'}" in finish_lines(two)
+
+
+def test_one_objective_has_no_front(folder):
+    run = write(folder, TRIALS)
+    assert run.front == front_lines(run) == []
+    assert "front" not in leaderboard_rows(run)[0]
+    assert leaderboard_lines(leaderboard_rows(run))[0] == (
+        "trial  method            rung  top1   loss    s/epoch  ended      drawn"
+    )
+
+
+def test_no_full_run_yet(two, folder):
+    (folder / "journal.jsonl").unlink()
+    run = write(folder, ())
+    assert front_lines(run) == ["no trial is on the front of accuracy and parameters yet: it is of full runs"]

@@ -10,8 +10,10 @@ import typer
 
 from methods.errors import InputError, WorkFailed
 from tuning.cli import (
+    cancel,
     check,
     data,
+    enqueue,
     evaluate,
     explain,
     export,
@@ -19,10 +21,13 @@ from tuning.cli import (
     leaderboard,
     methods,
     new,
+    prune,
     report,
     sample,
     search,
+    simulate,
     status,
+    stop,
     train,
 )
 
@@ -35,7 +40,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-VERBS = (search, check, explain, sample, new, methods, status, leaderboard, report, train, evaluate, import_, export)
+VERBS = (
+    search, check, explain, sample, new, methods, status, stop, cancel, prune, enqueue, leaderboard, report, simulate,
+    train, evaluate, import_, export,
+)  # fmt: skip
 for verb in VERBS:
     app.command(verb.__name__.rpartition(".")[2].rstrip("_"), epilog=verb.EXAMPLE)(verb.run)  # `import` is a keyword
 app.add_typer(data.app, name="data")

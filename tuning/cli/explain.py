@@ -18,19 +18,28 @@ Example: `skeltune explain quickstart`
 def run(
     space: Annotated[str, typer.Argument(help="A search-space YAML, or the name of a shipped one.")] = "quickstart",
     data: Annotated[bool, typer.Option(help="Open the dataset, so that rungs are told in steps too.")] = True,
+    runs: Annotated[Path, typer.Option(help="Where an earlier run's journal tells the seconds an epoch.")] = Path(
+        "runs"
+    ),
+    seconds_per_epoch: Annotated[
+        float | None, typer.Option(min=0.001, help="For the arithmetic of the budget, where you know them.")
+    ] = None,
 ) -> None:
-    """Say what a search space means: every parameter beside its published value, the ladder, the caveats."""
+    """Say what a search space means: every parameter beside its published value, ladder, budget, caveats."""
+    from tuning.arithmetic import budget_lines
+    from tuning.preview import known_pace
     from tuning.resources import find_space
     from tuning.space import load_search
     from tuning.space.explain import Facts, explain
 
-    path = find_space(space)
+    path, n_train = find_space(space), None
     if data:
         from tuning.plan import plan_search
 
-        plan = plan_search(path, Path("runs"))
-        spec, bound, facts = plan.spec, plan.space, Facts(n_train=len(plan.split.train))
+        plan = plan_search(path, runs)
+        spec, bound, n_train = plan.spec, plan.space, len(plan.split.train)
     else:
-        (spec, bound), facts = load_search(path), Facts()
-    for line in explain(spec, bound, facts):
+        spec, bound = load_search(path)
+    pace = known_pace(spec, bound, runs, seconds_per_epoch)
+    for line in [*explain(spec, bound, Facts(n_train, pace.seconds)), "", *budget_lines(spec, bound, pace)]:
         typer.echo(line)

@@ -23,12 +23,12 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Rank the trials of a search; values of different rungs are never compared: the higher rung stands first."""
-    from tuning.report import leaderboard_lines, leaderboard_rows, read_run, stage_lines
+    from tuning.report import front_lines, leaderboard_lines, leaderboard_rows, read_run, stage_lines
 
     found = read_run(name, runs)
     rows = leaderboard_rows(found)[:number]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    for line in [*leaderboard_lines(rows), *stage_lines(found)]:
+    for line in [*leaderboard_lines(rows), *front_lines(found), *stage_lines(found)]:
         typer.echo(line)

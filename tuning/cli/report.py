@@ -43,5 +43,6 @@ def run(
             name=found.spec.name,
             winner=winner_of(found),
             eta=schedule.asha.eta,
+            objectives=found.objectives,
         )
         typer.echo(f"figure: {plot}")

@@ -19,7 +19,9 @@ def run(
     space: Annotated[str, typer.Argument(help="A search-space YAML, or the name of a shipped one.")] = "quickstart",
     runs: Annotated[Path, typer.Option(help="Where run folders live; the search uses RUNS/NAME.")] = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would happen; start nothing.")] = False,
-    engine: Annotated[str, typer.Option(help="stock (Ray's OptunaSearch and ASHA) or random-asha.")] = "stock",
+    engine: Annotated[
+        str, typer.Option(help="skeltune; to compare with: stock (Ray's own classes), random-asha.")
+    ] = "skeltune",
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster: `auto`, host:port or ray://host:port.")
     ] = None,

@@ -136,14 +136,21 @@ class ProbeSpec(Section):
 
 
 class AshaSpec(Section):
-    """The ladder of rungs, in epochs of the full run."""
+    """The ladder of rungs, in epochs of the full run, and who goes up it."""
 
     min: Count
     eta: Annotated[int, Field(ge=2)] = 3
-    rule: Literal["stop", "promote"] = "stop"
+    rule: Literal["stop", "promote"] = "promote"  # `stop` where a checkpoint costs more than the epochs it saves
     ladder: Literal["shared", "per_method"] = "shared"
     brackets: Count = 1
     grow: bool = False
+    repeats: Annotated[int, Field(ge=0)] = 5
+
+    @model_validator(mode="after")
+    def _together(self) -> AshaSpec:
+        if self.grow and self.rule != "promote":
+            raise _fault("a growing ladder lets trials go on later: it needs `rule: promote`", "grow")
+        return self
 
 
 class ScheduleSpec(Section):
@@ -184,11 +191,11 @@ class ScheduleSpec(Section):
 
 
 class SamplerSpec(Section):
-    """Who proposes the next draws."""
+    """Who proposes the next draws: the first ``startup_trials`` and a share of the others are drawn from the space."""
 
-    name: Literal["tpe", "random", "gp", "cmaes", "portfolio"] = "tpe"
+    name: Literal["portfolio", "tpe", "rank_gp", "random", "gp", "cmaes"] = "portfolio"
     startup_trials: Annotated[int, Field(ge=0)] = 10
-    random_share: Share = 0.0
+    random_share: Share = 0.2
 
 
 class PerTrial(Section):
@@ -202,8 +209,12 @@ class BudgetSpec(Section):
     """When a search ends: at the first limit reached."""
 
     trials: Count | None = None
+    epochs: Count | None = None
     gpu_hours: Positive | None = None
     minutes: Positive | None = None
+    money: Positive | None = None
+    price: Positive | None = None  # of one GPU-hour, in the currency of `money`
+    in_flight: Literal["finish", "stop"] = "finish"
     on_end: Literal["finish", "stop"] = "finish"
     parallel: AutoCount = "auto"
     per_trial: PerTrial = PerTrial()
@@ -212,14 +223,20 @@ class BudgetSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def _some_end(cls, given: Any) -> Any:
-        limits = ("trials", "gpu_hours", "minutes")
+        limits = ("trials", "epochs", "gpu_hours", "minutes", "money")
         if not isinstance(given, Mapping):
             return given
         if not any(name in given for name in limits):
             return {**given, "trials": DEFAULT_TRIALS}
         if all(given.get(name) is None for name in limits):
-            raise _fault("a search needs an end: give at least one of trials, gpu_hours, minutes")
+            raise _fault(f"a search needs an end: give at least one of {', '.join(limits)}")
         return given
+
+    @model_validator(mode="after")
+    def _priced(self) -> BudgetSpec:
+        if self.money is not None and self.price is None:
+            raise _fault("'money' needs 'price', that of one GPU-hour", "money")
+        return self
 
 
 class Rerun(Section):
@@ -261,6 +278,12 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _objectives(values: tuple[str, ...]) -> tuple[str, ...]:
+    if values[0] != "top1" or len(values) > 2:
+        raise _fault("the first objective is top1; a second one is gpu_seconds or parameters")
+    return _distinct(values)
+
+
 class Document(Section):
     """A whole file as pydantic sees it; ``search``, ``start_from`` and ``provenance`` are looked at elsewhere."""
 
@@ -273,7 +296,7 @@ class Document(Section):
     schedule: ScheduleSpec = ScheduleSpec.model_validate({})
     sampler: SamplerSpec = SamplerSpec()
     objectives: Annotated[
-        tuple[Literal["top1", "gpu_seconds"], ...], Field(min_length=1), AfterValidator(_distinct)
+        tuple[Literal["top1", "gpu_seconds", "parameters"], ...], Field(min_length=1), AfterValidator(_objectives)
     ] = ("top1",)
     start_from: tuple[Any, ...] = ()
     warm_start: tuple[str, ...] = ()

@@ -7,123 +7,21 @@ line in the middle is an error, since what follows it rests on it. Two drivers o
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
 import os
 import time
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from methods.errors import InputError
+from methods.errors import InputError, WorkFailed
+from tuning.engine.state import GO, JournalState, Report
 
 FORMAT = 1
-CULLED = "culled"
-TOP = "top"
-FAILED = "failed"
-DIVERGED = "diverged"
-COLLAPSED = "collapsed"
-
-
-@dataclass(frozen=True)
-class Report:
-    """One epoch of one trial. ``top1`` and ``loss`` (the probe's) are there at rungs only; ``seconds`` is its cost."""
-
-    epoch: int
-    rung: bool
-    top1: float | None
-    loss: float | None
-    seconds: float
-    logs: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class TrialState:
-    """What the journal knows of one trial: its draws, its reports by epoch, and how it ended (None: it has not)."""
-
-    trial: int
-    draws: dict[str, Any]
-    origin: str
-    reports: dict[int, Report] = field(default_factory=dict)
-    ended: str | None = None
-    detail: str = ""
-
-    def at(self, rung: int) -> Report | None:
-        """The scored report at ``rung`` epochs, if there is one."""
-        report = self.reports.get(rung)
-        return report if report is not None and report.rung and report.top1 is not None else None
-
-    @property
-    def last_rung(self) -> Report | None:
-        """The scored report of the highest rung reached."""
-        scored = [r for r in self.reports.values() if r.rung and r.top1 is not None]
-        return max(scored, key=lambda r: r.epoch, default=None)
-
-    @property
-    def seconds(self) -> float:
-        """Training and probing time, all epochs together."""
-        return sum(r.seconds for r in self.reports.values())
-
-
-@dataclass
-class JournalState:
-    """The replayed journal. ``jobs``: results of the finish, by job name; ``facts``: other single entries by name."""
-
-    header: dict[str, Any] = field(default_factory=dict)
-    trials: dict[int, TrialState] = field(default_factory=dict)
-    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    order: list[tuple[int, int]] = field(default_factory=list)  # (trial, epoch) of scored reports, as they came
-
-    @property
-    def ended(self) -> list[TrialState]:
-        return [t for t in self.trials.values() if t.ended is not None]
-
-    @property
-    def pending(self) -> list[TrialState]:
-        return [t for t in self.trials.values() if t.ended is None]
-
-    def apply(self, event: Mapping[str, Any]) -> None:
-        """Take one event in. Repeated events change nothing. Raises ``InputError`` for an event that makes no sense."""
-        kind = event.get("e")
-        if kind == "open":
-            self.header = dict(event)
-        elif kind == "ask":
-            number = int(event["trial"])
-            self.trials.setdefault(number, TrialState(number, dict(event["draws"]), str(event["origin"])))
-        elif kind == "report":
-            self._report(event)
-        elif kind == "end":
-            trial = self._trial(event)
-            if trial.ended is None:
-                trial.ended, trial.detail = str(event["reason"]), str(event.get("detail", ""))
-        elif kind == "job":
-            self.jobs.setdefault(str(event["job"]), dict(event["result"]))
-        elif kind == "fact":
-            self.facts.setdefault(str(event["name"]), dict(event["value"]))
-        else:
-            raise InputError(f"unknown event {kind!r}")
-
-    def _trial(self, event: Mapping[str, Any]) -> TrialState:
-        trial = self.trials.get(int(event["trial"]))
-        if trial is None:
-            raise InputError(f"trial {event['trial']} was never asked for")
-        return trial
-
-    def _report(self, event: Mapping[str, Any]) -> None:
-        trial = self._trial(event)
-        epoch = int(event["epoch"])
-        if epoch in trial.reports:
-            return
-        report = Report(
-            epoch, bool(event["rung"]), event["top1"], event["loss"], float(event["seconds"]), event.get("logs", {})
-        )
-        trial.reports[epoch] = report
-        if report.rung and report.top1 is not None:
-            self.order.append((trial.trial, epoch))
 
 
 def encode(event: Mapping[str, Any]) -> bytes:
@@ -156,7 +54,8 @@ def read_events(path: Path) -> tuple[list[dict[str, Any]], int]:
     """
     events: list[dict[str, Any]] = []
     whole = 0
-    lines = path.read_bytes().splitlines(keepends=True)
+    with path.open("rb") as file:
+        lines = list(file)  # split at newlines alone: a torn line may hold any other byte
     for number, line in enumerate(lines, start=1):
         try:
             events.append(decode(line))
@@ -183,7 +82,109 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-class Journal:
+class Events:
+    """A search's memory: every call is one event, taken into ``state``. This base keeps them nowhere else.
+
+    ``clock``: seconds since this driver began, by a clock that never jumps.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.state = JournalState()
+        self._clock = clock
+        self._begun = clock()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that this driver has run."""
+        return self._clock() - self._begun
+
+    def append(self, event: Mapping[str, Any], *, sync: bool = True) -> None:
+        """Take one event into ``state``."""
+        self.state.apply(event)
+
+    def _add(self, kind: str, *, sync: bool = True, **rest: Any) -> None:
+        """``time`` is for people; ``at`` is what budgets count, for clocks of machines are set back and forth."""
+        self.append({"e": kind, **rest, "time": round(time.time(), 3), "at": round(self.elapsed, 3)}, sync=sync)
+
+    def ask(self, draws: Mapping[str, Any], origin: str, bracket: int = 0, of: int | None = None) -> int:
+        """Give a new trial its number. ``of``: the trial that it repeats with a new seed."""
+        number = len(self.state.trials)
+        rest: dict[str, Any] = {} if of is None else {"of": of}
+        if bracket:
+            rest["bracket"] = bracket
+        self._add("ask", trial=number, draws=dict(draws), origin=origin, **rest)
+        return number
+
+    def report(self, trial: int, report: Report) -> bool:
+        """Keep one epoch's report; False when that epoch was known already."""
+        if report.epoch in self.state.trials[trial].reports:
+            return False
+        self._add(
+            "report",
+            sync=report.rung,
+            trial=trial,
+            epoch=report.epoch,
+            rung=report.rung,
+            top1=finite(report.top1),
+            loss=finite(report.loss),
+            seconds=round(report.seconds, 3),
+            logs=_plain(report.logs),
+        )
+        return True
+
+    def decide(self, trial: int, epoch: int, verdict: str) -> bool:
+        """Keep a verdict on a scored report; False when it was known."""
+        if self.state.trials[trial].verdicts.get(epoch) in (verdict, GO):
+            return False
+        self._add("decide", trial=trial, epoch=epoch, verdict=verdict)
+        return True
+
+    def fail(self, trial: int, error: str) -> int:
+        """Keep one failure of a trial's process; how many there are now."""
+        known = len(self.state.trials[trial].failures)
+        self._add("fail", trial=trial, number=known, error=error[:500])
+        return known + 1
+
+    def end(self, trial: int, reason: str, detail: str = "") -> bool:
+        """Keep how a trial ended; False when it had ended already."""
+        if self.state.trials[trial].ended is not None:
+            return False
+        self._add("end", trial=trial, reason=reason, detail=detail)
+        return True
+
+    def grow(self, top: int) -> None:
+        """Raise the highest rung of a growing ladder."""
+        if top > (self.state.top or 0):
+            self._add("grow", top=top)
+
+    def job(self, name: str, result: Mapping[str, Any]) -> None:
+        """Keep the result of one job of the finish (a re-run or a retraining)."""
+        if name not in self.state.jobs:
+            self._add("job", job=name, result=dict(result))
+
+    def fact(self, name: str, value: Mapping[str, Any]) -> None:
+        """Keep a single fact under a name, once."""
+        if name not in self.state.facts:
+            self._add("fact", name=name, value=dict(value))
+
+    def command(self, key: str, verb: str, **what: Any) -> bool:
+        """Keep what somebody asked of the running search; False when that was known."""
+        if key in self.state.commands:
+            return False
+        self._add("command", id=key, verb=verb, **what)
+        return True
+
+
+def _plain(value: Any) -> Any:
+    """Logs as JSON may have them: what is not finite becomes None, at any depth."""
+    if isinstance(value, float):
+        return finite(value)
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+class Journal(Events):
     """An open journal: append events, keep the replayed ``state`` in step. One process at a time.
 
     ``torn``: whether a torn last line was cut off on opening.
@@ -191,6 +192,7 @@ class Journal:
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         """Open or create. Raises ``InputError`` when another process holds it or it belongs to another search."""
+        super().__init__()
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -198,12 +200,15 @@ class Journal:
             self._lock()
             events, whole = read_events(path)
             self.torn = whole < path.stat().st_size
-            if self.torn:
-                os.ftruncate(self._fd, whole)
-            self.state = JournalState()
             for event in events:
                 self.state.apply(event)
-            self._open(dict(header))
+            self._check(dict(header))
+            if self.torn:
+                os.ftruncate(self._fd, whole)
+            self._length = whole
+            self._known = dict(header)
+            if not self.state.header:
+                self._add("open", format=FORMAT, **self._known)
         except BaseException:
             os.close(self._fd)
             raise
@@ -214,69 +219,46 @@ class Journal:
         except OSError as error:
             raise InputError(f"{self.path}: another process is running this search") from error
 
-    def _open(self, header: dict[str, Any]) -> None:
+    def _check(self, header: dict[str, Any]) -> None:
         known = self.state.header
         if not known:
-            self.append({"e": "open", "format": FORMAT, "time": time.time(), **header})
             return
         if known.get("format") != FORMAT:
             raise InputError(f"{self.path}: journal format {known.get('format')}, this version reads {FORMAT}")
-        for key, what in (("space", "search space"), ("data", "dataset")):
-            if known.get(key) != header.get(key):
+        for key, what in (("space", "search space"), ("data", "dataset"), ("engine", "engine's search")):
+            if key in known and known.get(key) != header.get(key):
                 raise InputError(
                     f"{self.path.parent}: this run folder holds another {what} "
                     f"({str(known.get(key))[:12]}, now {str(header.get(key))[:12]}); give the search another name"
                 )
 
+    def drive(self) -> None:
+        """Write that a driver begins to run trials: from here its seconds are counted."""
+        self._begun = self._clock()
+        self._add("drive")
+
     def append(self, event: Mapping[str, Any], *, sync: bool = True) -> None:
-        """Write one event and take it into ``state``; with ``sync`` it is on the disk when this returns."""
+        """Write one event and take it into ``state``; with ``sync`` it is on the disk when this returns.
+
+        Raises ``WorkFailed`` when the disk does not take it: then it is neither in the file nor in ``state``.
+        """
         line = encode(event)
-        while line:  # a full disk may take a part only; the rest raises, and the torn line is cut off at the next start
-            line = line[os.write(self._fd, line) :]
-        if sync:
-            os.fsync(self._fd)
+        try:
+            self._write(line)
+            if sync:
+                os.fsync(self._fd)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # a full disk took a part: whatever is written next must not follow it
+                os.ftruncate(self._fd, self._length)
+            raise WorkFailed(
+                f"{self.path}: {error.strerror or error}; its lines are kept: make room, and the same command goes on"
+            ) from error
+        self._length += len(line)
         self.state.apply(event)
 
-    def ask(self, draws: Mapping[str, Any], origin: str) -> int:
-        """Give a new trial its number."""
-        number = max(self.state.trials, default=-1) + 1
-        self.append({"e": "ask", "trial": number, "draws": dict(draws), "origin": origin, "time": time.time()})
-        return number
-
-    def report(self, trial: int, report: Report) -> bool:
-        """Keep one epoch's report; False when that epoch was known already."""
-        if report.epoch in self.state.trials[trial].reports:
-            return False
-        event = {
-            "e": "report",
-            "trial": trial,
-            "epoch": report.epoch,
-            "rung": report.rung,
-            "top1": finite(report.top1),
-            "loss": finite(report.loss),
-            "seconds": round(report.seconds, 3),
-            "logs": {k: finite(v) if isinstance(v, float) else v for k, v in report.logs.items()},
-            "time": time.time(),
-        }
-        self.append(event, sync=report.rung)
-        return True
-
-    def end(self, trial: int, reason: str, detail: str = "") -> bool:
-        """Keep how a trial ended; False when it had ended already."""
-        if self.state.trials[trial].ended is not None:
-            return False
-        self.append({"e": "end", "trial": trial, "reason": reason, "detail": detail, "time": time.time()})
-        return True
-
-    def job(self, name: str, result: Mapping[str, Any]) -> None:
-        """Keep the result of one job of the finish (a re-run or a retraining)."""
-        if name not in self.state.jobs:
-            self.append({"e": "job", "job": name, "result": dict(result), "time": time.time()})
-
-    def fact(self, name: str, value: Mapping[str, Any]) -> None:
-        """Keep a single fact under a name, once."""
-        if name not in self.state.facts:
-            self.append({"e": "fact", "name": name, "value": dict(value), "time": time.time()})
+    def _write(self, line: bytes) -> None:
+        while line:
+            line = line[os.write(self._fd, line) :]
 
     def close(self) -> None:
         os.close(self._fd)
@@ -286,9 +268,3 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def scored(state: JournalState) -> Iterator[tuple[TrialState, Report]]:
-    """Scored reports in the order in which they came."""
-    for trial, epoch in state.order:
-        yield state.trials[trial], state.trials[trial].reports[epoch]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuning.engine.journal import Report, TrialState
+from tuning.engine.state import Report, TrialState
 from tuning.recorder import trial_key
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)

@@ -10,8 +10,9 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from tuning.engine.journal import COLLAPSED, CULLED, DIVERGED, FAILED, TOP, JournalState, Report, TrialState
 from tuning.engine.ladder import Ladder
+from tuning.engine.engine import WAITED
+from tuning.engine.state import COLLAPSED, CULLED, DIVERGED, FAILED, TOP, JournalState, Report, TrialState
 from tuning.recorder import trial_key
 from tuning.words import duration
 
@@ -44,16 +45,22 @@ def short_draws(draws: Mapping[str, Any]) -> str:
 class EventLines:
     """Prints asks, rungs and ends with an estimate of the time left. Plain text where the output is no terminal.
 
-    ``trials``: how many will be run, None if only time limits the search. ``slots``: how many run side by side.
+    ``trials``: how many will be run, None if another limit ends the search. ``epochs``: how many it will take in all,
+    as far as can be known.
     """
 
     def __init__(
-        self, state: JournalState, ladder: Ladder, trials: int | None, slots: int, out: TextIO | None = None
+        self,
+        state: JournalState,
+        ladder: Ladder,
+        trials: int | None,
+        epochs: int | None = None,
+        out: TextIO | None = None,
     ) -> None:
-        self.state, self.ladder, self.trials, self.slots = state, ladder, trials, max(1, slots)
+        self.state, self.ladder, self.trials, self.epochs = state, ladder, trials, epochs
         self.console = Console(file=out or sys.stdout, highlight=False, soft_wrap=True)
         self._begun = time.monotonic()
-        self._ended_before = len(state.ended)
+        self._epochs_before = state.epochs
 
     def say(self, text: str, style: str = "") -> None:
         """Any other line of the search."""
@@ -80,6 +87,8 @@ class EventLines:
         self.say(f"{trial_key(trial.trial)} {trial.draws.get('method', '')!s:<14} faltered: {error}", "red")
 
     def ended(self, trial: TrialState) -> None:
+        if trial.detail.startswith(WAITED):  # they end together, and are told together
+            return
         last = trial.last_rung
         text = trial.detail or {TOP: f"done at the top: {100 * (last.top1 or 0):.1f}" if last else "done"}.get(
             trial.ended or "", trial.ended or ""
@@ -90,15 +99,15 @@ class EventLines:
         )
 
     def _progress(self) -> str:
-        ended = len(self.state.ended)
-        if self.trials is None:
-            return f"{ended} trials ended"
-        here = ended - self._ended_before
-        left = self.trials - ended
-        text = f"{ended} of {self.trials} trials ended"
+        trials = [t for t in self.state.trials.values() if t.of is None]
+        over = sum(1 for t in trials if t.ended is not None or t.paused)
+        text = f"{over} of {self.trials} trials" if self.trials is not None else f"{over} trials"
+        waiting = sum(1 for t in trials if t.paused)
+        text += f" judged, {waiting} of them wait" if waiting else " ended"
+        here = self.state.epochs - self._epochs_before
+        left = (self.epochs or 0) - self.state.epochs
         if here and left > 0:
-            each = (time.monotonic() - self._begun) / here
-            text += f", about {duration(each * left)} left"
+            text += f", about {duration((time.monotonic() - self._begun) / here * left)} left"
         return text
 
     def close(self) -> None:

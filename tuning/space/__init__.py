@@ -3,7 +3,7 @@
 torch is imported when a space is bound to the methods, not before.
 """
 
-from tuning.space.load import check_text, load_search, locate_data, unsupported
+from tuning.space.load import check_text, load_search, locate_data
 from tuning.space.space import Branch, Slot, Space
 
-__all__ = ["Branch", "Slot", "Space", "check_text", "load_search", "locate_data", "unsupported"]
+__all__ = ["Branch", "Slot", "Space", "check_text", "load_search", "locate_data"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from methods.errors import InputError
 from tuning.config.schema import SearchSpec
+from tuning.space.cautions import plural, schedule_warnings
 from tuning.space.domains import Domain, Fixed, number_text, value_text
 from tuning.space.space import Branch, Slot, Space
 from tuning.space.stages import probed_notes, stage_notes, stages_at_rungs, stages_of
@@ -27,7 +28,7 @@ def explain(spec: SearchSpec, space: Space, facts: Facts | None = None) -> list[
     """Lines for people: the table of parameters, free dimensions, the ladder, caveats and warnings."""
     facts = facts or Facts()
     lines = [
-        f"{spec.name}: {len(space.branches)} {_plural('method', len(space.branches))}, seed {spec.seed}, "
+        f"{spec.name}: {len(space.branches)} {plural('method', len(space.branches))}, seed {spec.seed}, "
         f"data {spec.data.set}, space {spec.space_hash()[:12]}",
         "",
     ]
@@ -36,17 +37,13 @@ def explain(spec: SearchSpec, space: Space, facts: Facts | None = None) -> list[
     for branch in space.branches:
         free = len(branch.draws)
         lines.append(
-            f"{branch.method}: {free} free {_plural('dimension', free)}; the rest as published, "
+            f"{branch.method}: {free} free {plural('dimension', free)}; the rest as published, "
             f"T = {_span_text(branch, '', 'frames')}, {_size(branch)}"
         )
     lines += ["", *_ladder(spec, space, facts)]
     told = [note for branch in space.branches for note in probed_notes(branch)]
     notes = [*_caveats(space), *told, *warnings(spec, space, facts.n_train), *space.start_notes]
     return [*lines, "", *(f"note: {note}" for note in notes)] if notes else lines
-
-
-def _plural(word: str, count: int) -> str:
-    return word if count == 1 else word + "s"
 
 
 def _size(branch: Branch) -> str:
@@ -127,10 +124,7 @@ def _steps(n_train: int, batch: int) -> int:
 
 def _ladder(spec: SearchSpec, space: Space, facts: Facts) -> list[str]:
     rungs = spec.schedule.rungs()
-    lines = [
-        f"ladder: probed after {', '.join(map(str, rungs))} epochs; at each rung but the last about one in "
-        f"{spec.schedule.asha.eta} goes on"
-    ]
+    lines = [f"ladder: probed after {', '.join(map(str, rungs))} epochs; {_climbing(spec, space)}"]
     for branch in space.branches:
         parts = []
         if facts.n_train is not None:
@@ -144,6 +138,24 @@ def _ladder(spec: SearchSpec, space: Space, facts: Facts) -> list[str]:
         if parts:
             lines.append(f"  {branch.method}: {'; '.join(parts)}")
     return lines
+
+
+def _climbing(spec: SearchSpec, space: Space) -> str:
+    """Who goes on at a rung, and what becomes of the others."""
+    asha = spec.schedule.asha
+    if len(spec.schedule.rungs()) == 1:
+        return "every trial is a full run"
+    others = "wait and may go on later" if asha.rule == "promote" else "end there"
+    parts = [f"at each rung but the last about one in {asha.eta} goes on, the others {others}"]
+    if asha.ladder == "per_method" and len(space.branches) > 1:
+        parts.append("below the top trials are compared within their method")
+    if asha.brackets > 1:
+        parts.append(
+            f"{min(asha.brackets, len(spec.schedule.rungs()))} brackets, each a rung later than the one before"
+        )
+    if asha.grow:
+        parts.append("the highest rung in use rises only while the order of the best changes")
+    return "; ".join(parts)
 
 
 def _range(low: int, high: int) -> str:
@@ -182,7 +194,7 @@ def warnings(spec: SearchSpec, space: Space, n_train: int | None) -> list[str]:
     ``n_train`` is the number of pretraining clips; without it only what needs no data is said. Raises ``InputError``
     where a batch is larger than the data.
     """
-    notes = _ladder_warnings(spec)
+    notes = schedule_warnings(spec, len(space.branches))
     for branch in space.branches:
         notes += stage_notes(branch, spec.schedule.rungs())
     notes += [
@@ -199,18 +211,6 @@ def warnings(spec: SearchSpec, space: Space, n_train: int | None) -> list[str]:
         notes += _step_warnings(spec, branch, n_train)
         notes += _queue_warnings(branch, n_train)
     return notes
-
-
-def _ladder_warnings(spec: SearchSpec) -> list[str]:
-    rungs = spec.schedule.rungs()
-    if len(rungs) == 1:
-        return [f"the first rung is the last ({rungs[0]} epochs): nothing is ever stopped early"]
-    if rungs[-1] < 1.5 * rungs[-2]:
-        return [
-            f"rung {rungs[-2]} lies close below the top, {rungs[-1]}: schedule.max of {rungs[-2]} costs less and "
-            f"tells as much, or choose max = min * eta^k"
-        ]
-    return []
 
 
 def _check_batches(space: Space, n_train: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -9,11 +10,12 @@ from methods.errors import InputError
 from tuning.config.errors import Place
 from tuning.config.read import read_spec
 from tuning.config.schema import SearchSpec
-from tuning.config.yaml_source import Leaf, Table, parse_yaml, read_file
+from tuning.config.yaml_source import Table, parse_yaml, read_file
 from tuning.space.parse import Surroundings, bind
 from tuning.space.space import Space
 
 SYNTHETIC = "synthetic"
+SAMPLER_PACKAGES = {"gp": ("scipy", "torch"), "cmaes": ("cmaes",)}  # Optuna does not bring them
 
 
 def load_search(path_or_text: str | Path) -> tuple[SearchSpec, Space]:
@@ -35,9 +37,10 @@ def check_text(text: str, file: str = "<text>", origin: str = "") -> tuple[Searc
     if root is not None:
         spec = read_spec(root, report, origin)
         space = bind(root, _surroundings(root, spec), report)
-        if spec is not None:
-            for place, message in _unsupported(spec, root):
-                report.add(place, message)
+        if spec is not None and (space is None or _draws(space)):  # an exported config is only trained
+            message = _missing_packages(spec.sampler.name)
+            if message is not None:
+                report.add(_sampler_place(root), message)
     report.raise_if_any()
     if spec is None or space is None:  # cannot be: whoever returns None has reported why
         raise InputError(f"{file}: this search space cannot be read")
@@ -51,39 +54,24 @@ def _surroundings(root: Table, spec: SearchSpec | None) -> Surroundings:
     return Surroundings(spec.schedule.max, spec.data.frames, spec.data.preprocess)
 
 
-def unsupported(spec: SearchSpec) -> list[tuple[tuple[str, ...], str]]:
-    """(path of the key, what) for everything that the grammar has and this version does not do."""
-    asha = spec.schedule.asha
-    found: list[tuple[tuple[str, ...], str]] = []
-    if asha.rule == "promote":
-        found.append((("schedule", "asha", "rule"), "rule: promote"))
-    if asha.ladder == "per_method":
-        found.append((("schedule", "asha", "ladder"), "ladder: per_method"))
-    if asha.brackets > 1:
-        found.append((("schedule", "asha", "brackets"), f"brackets: {asha.brackets}"))
-    if asha.grow:
-        found.append((("schedule", "asha", "grow"), "grow: true"))
-    if spec.objectives != ("top1",):
-        found.append((("objectives",), f"objectives: [{', '.join(spec.objectives)}]"))
-    if spec.warm_start:
-        found.append((("warm_start",), "warm_start"))
-    if spec.sampler.name not in ("tpe", "random"):
-        found.append((("sampler", "name"), f"sampler {spec.sampler.name}"))
-    return found
+def _missing_packages(name: str) -> str | None:
+    """The fault of a sampler that needs what is not installed here."""
+    missing = [package for package in SAMPLER_PACKAGES.get(name, ()) if importlib.util.find_spec(package) is None]
+    if not missing:
+        return None
+    packages = f"package{'s' if len(missing) > 1 else ''} {' and '.join(missing)}"
+    return f"sampler {name} needs the {packages}: pip install 'skeltune[samplers]'"
 
 
-def _unsupported(spec: SearchSpec, root: Table) -> list[tuple[Place, str]]:
-    placed = []
-    for path, what in unsupported(spec):
-        node, place = root, root.place
-        for key in path:
-            place = node.key_place(key)
-            below = node.get(key)
-            if isinstance(below, Leaf):
-                place = below.place
-            node = below if isinstance(below, Table) else node
-        placed.append((place, f"not supported yet by this version: {what}"))
-    return placed
+def _draws(space: Space) -> bool:
+    """Whether there is anything left to search."""
+    return len(space.branches) > 1 or any(space.free.values())
+
+
+def _sampler_place(root: Table) -> Place:
+    section = root.get("sampler")
+    name = section.get("name") if isinstance(section, Table) else None
+    return root.place if name is None else name.place
 
 
 def locate_data(spec: SearchSpec) -> Path | None:

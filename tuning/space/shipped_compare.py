@@ -11,7 +11,7 @@ from tuning.space import shipped_facts as facts
 from tuning.space.domains import value_text
 from tuning.space.lines import Line, block, domain_text, drawn, remark
 from tuning.space.shipped_facts import Dataset
-from tuning.space.shipped_method import UNKNOWN_COST, first_rung, head, late_stages, opening, own_line, schedule
+from tuning.space.shipped_method import ETA, UNKNOWN_COST, first_rung, head, late_stages, opening, own_line, schedule
 
 SHARED = ("crossclr", "one for all, that of most; the files of scdnet, cmd and crrl have agcn")
 LENGTH = "one length for all (published: 60 to 451); their schedules are fractions of it"
@@ -51,8 +51,8 @@ def compare(data: Dataset, entries: Sequence[MethodEntry]) -> str:
         "  streams:",
         *block(STREAMS, 4),
         "probe: {kind: linear}",
-        *schedule(data.compared, first, LENGTH, late_stages(fitting)),
-        f"sampler: {{name: tpe, startup_trials: {3 * len(fitting)}}}",
+        *schedule(data.compared, first, LENGTH, late_stages(fitting), per_method=True),
+        f"sampler: {{startup_trials: {ETA * len(fitting)}}}",
         *block([Line("start_from", "[published]", "each method once")], 0),
         "budget: {trials: 120, on_end: finish, parallel: auto, per_trial: {gpu: auto, cpu: 2}}",
         "finish: {rerun: {top: 3, seeds: 3}, retrain: {seeds: 3}}",

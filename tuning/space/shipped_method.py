@@ -16,6 +16,7 @@ from tuning.space.shipped_facts import TITLES, Dataset
 
 REACHES = (0.9999, 0.9998, 0.9995, 0.999, 0.998, 0.997, 0.996)  # upper ends of a momentum's range
 FEWEST_STEPS = 200  # before the first rung
+ETA = 3
 OPS = ("crop", "crop_resize", "shear", "corrupt", "flip", "rotate", "noise", "blur", "axis_mask", "joint_mask",
        "segment_mask")  # fmt: skip
 
@@ -48,7 +49,7 @@ def space_of(data: Dataset, entry: MethodEntry) -> str:
         *_streams(entry),
         "probe: {kind: linear}",
         *schedule(epochs, first, why, late_stages([entry])),
-        "sampler: {name: tpe, startup_trials: 12}",
+        "sampler: {startup_trials: 12}",
         *_starts(data, entry),
         f"budget: {{trials: {trials}, on_end: finish, parallel: auto, per_trial: {{gpu: auto, cpu: 2}}}}",
         "finish: {rerun: {top: 3, seeds: 3}, retrain: {seeds: 3}}",
@@ -87,11 +88,13 @@ def first_rung(data: Dataset, epochs: int, batch: int) -> int:
     return max(epochs // (6 if data.few else 9), -(-FEWEST_STEPS // (data.clips // largest)))
 
 
-def schedule(epochs: int, first: int, why: str, late: str) -> list[str]:
-    """The ladder, why the run is so long, and what the rungs say nothing of."""
-    spec = ScheduleSpec.model_validate({"max": epochs, "asha": {"min": first, "eta": 3}})
-    probed = f"probed after {', '.join(map(str, spec.rungs()))} epochs" + (f". {late}" if late else "")
-    ladder = [Line("max", str(epochs), why), Line("asha", f"{{min: {first}, eta: 3}}", probed)]
+def schedule(epochs: int, first: int, why: str, late: str, per_method: bool = False) -> list[str]:
+    """The ladder, why the run is so long, and what the rungs say nothing of. ``per_method``: who is compared there."""
+    spec = ScheduleSpec.model_validate({"max": epochs, "asha": {"min": first, "eta": ETA}})
+    probed = f"probed after {', '.join(map(str, spec.rungs()))} epochs"
+    probed += ", below the last within each method, as they learn at different speeds" if per_method else ""
+    asha = f"{{min: {first}, eta: {ETA}" + (", ladder: per_method}" if per_method else "}")
+    ladder = [Line("max", str(epochs), why), Line("asha", asha, probed + (f". {late}" if late else ""))]
     return ["schedule:", "  unit: epoch", *block(ladder, 2)]
 
 

@@ -117,11 +117,11 @@ def _optim(entry: MethodEntry) -> Line:
 
 def _bottom(*, startup: int, trials: int, late: str) -> list[str]:
     why = "14 steps an epoch, too few to judge by" + (f". {late}" if late else "")
-    schedule = Line("schedule", "{unit: epoch, max: 6, asha: {min: 2, eta: 3}}", why)
+    schedule = Line("schedule", "{unit: epoch, max: 6, asha: {min: 2, eta: 2, repeats: 0}}", why)
     return [
         "probe: {kind: linear, l2: 0.01}",
         *block([schedule], 0),
-        f"sampler: {{name: tpe, startup_trials: {startup}}}",
+        f"sampler: {{startup_trials: {startup}}}",
         f"budget: {{trials: {trials}, on_end: finish, parallel: auto, per_trial: {{gpu: auto, cpu: 1}}}}",
         "finish: {rerun: {top: 1, seeds: 2}, retrain: {seeds: 1}}",
     ]

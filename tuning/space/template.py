@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from methods.base import JointMethod
 from methods.fields import Range, field_table
 from methods.registry import MethodEntry, get_method, list_methods
+from tuning.config.schema import SamplerSpec
 from tuning.space.domains import value_text
 from tuning.space.lines import Line, block, domain_text, drawn, fixed, holds, remark
+
+ETA = 3
 
 
 def template(methods: Sequence[str] = (), *, data: str = "synthetic", name: str = "my-search") -> str:
@@ -39,12 +42,61 @@ def template(methods: Sequence[str] = (), *, data: str = "synthetic", name: str 
         "    strength: {uniform: [0.2, 1.4]}   # 0 identity, 1 the method's published recipe",
         *_streams(entries),
         "probe: {kind: linear}",
-        f"schedule: {{unit: epoch, max: {longest}, asha: {{min: {max(1, longest // 9)}, eta: 3}}}}",
-        "start_from: [published]",
-        "budget: {trials: 24, on_end: finish, per_trial: {gpu: auto, cpu: 1}}",
-        "finish: {rerun: {top: 3, seeds: 3}, retrain: {seeds: 3}}",
+        *_how(longest, len(entries)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _how(longest: int, methods: int) -> list[str]:
+    """How the space is searched: every word, with what else it may be."""
+    several = methods > 1
+    asha = [
+        Line("min", str(max(1, longest // 9)), "the first rung, in epochs; 200 steps at least"),
+        Line("eta", str(ETA), "about one in eta goes on at a rung, to one eta times as far"),
+        Line("rule", "promote", "those who do not go on wait; stop: they end, where checkpoints are expensive"),
+        Line("ladder", "per_method" if several else "shared", "per_method: below the top within a method"),
+        Line("brackets", "1", "2, 3: a share of trials is first judged a rung, two rungs later; for late bloomers"),
+        Line("grow", "false", "true: no rung above the second before the order of the best changes; for long runs"),
+        Line("repeats", "5", "trials run again to the first rung with another seed: what differs less is a tie"),
+    ]
+    sampler = [
+        Line("name", "portfolio", "rank_gp and tpe by turns, as they fare; or either alone, random, gp, cmaes"),
+        Line("startup_trials", str(max(10, ETA * methods)), "drawn from the space, methods in turn"),
+        Line(
+            "random_share", value_text(SamplerSpec().random_share), "of the later ones too: nothing is missed for good"
+        ),
+    ]
+    budget = [
+        Line(
+            "trials", str(max(24, ETA**2 * methods)), "or epochs, minutes, gpu_hours, money with price; first to come"
+        ),
+        Line("in_flight", "finish", "when that is spent, running trials get to their next rung; stop: they end"),
+        Line("parallel", "auto", "side by side: what fits"),
+        Line("per_trial", "{gpu: auto, cpu: 1}", "gpu: 0.5 puts two on a GPU"),
+        Line("on_end", "finish", "stop: confirm nothing, export nothing"),
+    ]
+    lines = [
+        Line("objectives", "[top1]", "a second one, gpu_seconds or parameters: a front instead of one best"),
+        Line("start_from", "[published]", "then configs of your own"),
+        Line("warm_start", "[]", "run folders, journals, Optuna studies, exported configs, to learn from"),
+    ]
+    finish = [
+        Line("rerun", "{top: 3, seeds: 3}", "the best again with new seeds, 3 at most: no more than it takes to tell"),
+        Line("retrain", "{seeds: 3}", "the winner on the whole training split; then the test split, once"),
+    ]
+    return [
+        "schedule:",
+        *block([Line("unit", "epoch"), Line("max", str(longest), "a full run")], 2),
+        "  asha:",
+        *block(asha, 4),
+        "sampler:",
+        *block(sampler, 2),
+        *block(lines, 0),
+        "budget:",
+        *block(budget, 2),
+        "finish:",
+        *block(finish, 2),
+    ]
 
 
 def _data(data: str) -> list[Line]:

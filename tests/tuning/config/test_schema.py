@@ -34,7 +34,16 @@ def test_defaults() -> None:
     spec = read(LEAST)
     assert (spec.seed, spec.schedule.max, spec.schedule.asha.min, spec.schedule.asha.eta) == (0, 27, 3, 3)
     assert (spec.budget.trials, spec.budget.parallel, spec.budget.per_trial.gpu) == (24, "auto", "auto")
-    assert (spec.sampler.name, spec.probe.solver, spec.objectives) == ("tpe", "lbfgs", ("top1",))
+    assert (spec.sampler.name, spec.sampler.startup_trials, spec.sampler.random_share) == ("portfolio", 10, 0.2)
+    assert (spec.probe.solver, spec.objectives, spec.warm_start) == ("lbfgs", ("top1",), ())
+    asha = spec.schedule.asha
+    assert (asha.rule, asha.ladder, asha.brackets, asha.grow, asha.repeats) == ("promote", "shared", 1, False, 5)
+    assert (spec.budget.in_flight, spec.budget.on_end, spec.budget.epochs, spec.budget.money) == (
+        "finish",
+        "finish",
+        None,
+        None,
+    )
     assert (spec.data.split, spec.data.validate_on, spec.data.preprocess, spec.data.frames) == (
         "xsub",
         "auto",
@@ -84,7 +93,34 @@ def test_splits_by_hand() -> None:
         ("budget: {parallel: no}", 20, "'budget.parallel' must be auto or a whole number of at least 1, got 'no'"),
         ("budget: {parallel: true}", 20, "'budget.parallel' must be auto or a whole number of at least 1, got True"),
         ("budget: {per_trial: {gpu: -1}}", 27, "'budget.per_trial.gpu' must be auto or a number of at least 0, got -1"),
-        ("budget: {trials: null}", 1, "a search needs an end: give at least one of trials, gpu_hours, minutes"),
+        (
+            "budget: {trials: null}",
+            1,
+            "a search needs an end: give at least one of trials, epochs, gpu_hours, minutes, money",
+        ),
+        ("budget: {epochs: 0}", 18, "'budget.epochs' must be at least 1, got 0"),
+        ("budget: {money: 5}", 17, "'money' needs 'price', that of one GPU-hour"),
+        ("budget: {price: 0, money: 5}", 17, "'budget.price' must be more than 0, got 0"),
+        ("budget: {in_flight: wait}", 21, "'budget.in_flight' must be finish or stop, got 'wait'"),
+        ("schedule: {asha: {rule: halve}}", 25, "'schedule.asha.rule' must be stop or promote, got 'halve'"),
+        ("schedule: {asha: {brackets: 0}}", 29, "'schedule.asha.brackets' must be at least 1, got 0"),
+        ("schedule: {asha: {repeats: -1}}", 28, "'schedule.asha.repeats' must be at least 0, got -1"),
+        (
+            "schedule: {asha: {grow: true, rule: stop}}",
+            25,
+            "a growing ladder lets trials go on later: it needs `rule: promote`",
+        ),
+        ("objectives: [gpu_seconds]", 13, "the first objective is top1; a second one is gpu_seconds or parameters"),
+        (
+            "objectives: [top1, gpu_seconds, parameters]",
+            13,
+            "the first objective is top1; a second one is gpu_seconds or parameters",
+        ),
+        (
+            "sampler: {name: cmaess}",
+            17,
+            "'sampler.name' must be portfolio, tpe, rank_gp, random, gp or cmaes, got 'cmaess'; did you mean 'cmaes'?",
+        ),
         ("finish: {rerun: {top: 0}}", 23, "'finish.rerun.top' must be at least 1, got 0"),
         ("objectives: []", 13, "'objectives' must be a list of at least one, got ()"),
         ("objectives: [top1, top1]", 13, "'objectives' must not name one twice"),
@@ -162,6 +198,21 @@ def test_the_hash_notices_what_decides_something() -> None:
         LEAST.replace("skeletonclr}", "skeletonclr, optim: {nesterov: true}}"),
     ]
     assert len({read(text).space_hash() for text in texts}) == len(texts)
+
+
+def test_the_hash_notices_every_word_that_decides_who_goes_on() -> None:
+    words = ("rule: stop", "ladder: per_method", "brackets: 2", "grow: true", "repeats: 0", "eta: 2")
+    texts = [LEAST, *(LEAST + f"schedule: {{asha: {{{word}}}}}\n" for word in words)]
+    texts += [LEAST + "objectives: [top1, parameters]\n", LEAST + "sampler: {random_share: 0.5}\n"]
+    assert len({read(text).space_hash() for text in texts}) == len(texts)
+    ends = "budget: {epochs: 9, money: 3, price: 1, in_flight: stop}\n"
+    assert read(LEAST + ends + "warm_start: [runs/a]\n").space_hash() == read(LEAST).space_hash()
+
+
+def test_any_one_limit_is_an_end() -> None:
+    for limit in ("epochs: 9", "minutes: 9", "gpu_hours: 9", "money: 9, price: 2"):
+        assert read(LEAST + f"budget: {{{limit}}}\n").budget.trials is None
+    assert read(LEAST + "budget: {price: 2}\n").budget.trials == 24  # a price is no limit
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods.errors import InputError
-from tuning.engine.journal import Journal, JournalState, Report, decode, encode, finite, read_events, replay, scored
+from tuning.engine.journal import Journal, decode, encode, finite, read_events, replay
+from tuning.engine.state import JournalState, Report, scored
 
 HEADER = {"space": "a" * 64, "data": "b" * 64, "name": "x"}
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tuning.config.schema import ScheduleSpec
 from tuning.engine.finalists import Score, rank_finalists, ranking
-from tuning.engine.journal import JournalState, Report, TrialState
 from tuning.engine.ladder import make_ladder
+from tuning.engine.state import JournalState, Report, TrialState
 
 
 def schedule(lowest, top, eta):

@@ -6,7 +6,8 @@ import pytest
 
 from methods.errors import InputError
 from tuning.config.schema import SearchSpec
-from tuning.space import Space, check_text
+from tuning.engine.noise import LEAST_REPEATS
+from tuning.space import Space, cautions, check_text
 from tuning.space.explain import Facts, explain, warnings
 
 HEAD = "format: 1\nname: a\ndata: {set: synthetic}\n"
@@ -67,6 +68,7 @@ def test_a_loss_weight_between_streams_that_share_nothing_is_named(optim: str, s
 
 def test_warnings_of_a_small_set() -> None:
     assert said(SMALL, 640) == [
+        "asha.repeats: 5 x 9 epochs are 12 % of the search, to measure noise alone",
         "skeletonclr: the published temperature, 0.07, lies outside log [0.1, 0.5]",
         "skeletonclr: the published queue, 32768, lies outside choice [256, 1024]",
         "skeletonclr: the first rung comes after 90 steps; under 200 it says little (asha.min of 20 would reach them)",
@@ -94,6 +96,92 @@ def test_warnings_of_the_ladder() -> None:
     assert "nothing is ever stopped early" in said(flat, None)[0]
     near = SMALL.replace("{max: 27, asha: {min: 9}}", "{max: 10, asha: {min: 9}}")
     assert "rung 9 lies close below the top, 10" in said(near, None)[0]
+
+
+FREE = HEAD + "search: {method: {one_of: {skeletonclr: {}, skeletonbyol: {}}}}\n"
+FEW = "{} trials are fewer than eta * eta = 9{}: expect {}; more trials or a smaller eta let more of them reach the top"
+TWO_REPEATS = "asha.repeats: 2 of them will be run, and fewer than 3 tell nothing of the noise; `repeats: 0` saves them"
+GROW = (
+    "grow: true changes nothing on 2 rungs: such a ladder begins with two, so it needs three; "
+    "a lower asha.min gives more"
+)
+BRACKETS = "brackets: 4 on 3 rungs: 3 is the most that differ, and the last of them trains every trial in full"
+PER_METHOD = (
+    "ladder: per_method compares within a method, and 5 start-up trials are 2 for each of 2, fewer than eta = 3; "
+    "sampler.startup_trials of 6 would do"
+)
+TWO_OBJECTIVES = (
+    "two objectives, top1 and parameters: a front of trade-offs takes more trials to find than one best, and at a rung "
+    "a cheap trial may take the place of a more accurate one"
+)
+
+
+def asha(words: str) -> str:
+    return f"schedule: {{asha: {{{words}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("", []),  # 24 trials of at most 27 epochs
+        (asha("grow: true"), []),
+        (asha("grow: true, min: 9, repeats: 0"), [GROW]),
+        (asha("brackets: 3"), []),
+        (asha("brackets: 4"), [BRACKETS]),
+        ("budget: {trials: 9}\n" + asha("repeats: 0"), []),
+        ("budget: {trials: 8}\n" + asha("repeats: 0"), [FEW.format(8, "", "1 full run")]),
+        ("budget: {trials: 8}\n" + asha("repeats: 0, min: 9"), [FEW.format(8, "", "2 full runs")]),
+        ("budget: {trials: 8}\n" + asha("repeats: 0, brackets: 3"), []),  # whose last bracket is of full runs
+        ("budget: {epochs: 55}\n" + asha("repeats: 0"), [FEW.format(7, "", "1 full run")]),  # of 7 epochs on average
+        ("budget: {minutes: 1}\n" + asha("repeats: 0"), []),
+        (
+            "budget: {trials: 17}\n" + asha("ladder: per_method, repeats: 0"),
+            [FEW.format(17, " for each of 2 methods", "1 full run")],
+        ),
+        ("sampler: {startup_trials: 6}\n" + asha("ladder: per_method"), []),
+        ("sampler: {startup_trials: 5}\n" + asha("ladder: per_method"), [PER_METHOD]),
+        (
+            "sampler: {startup_trials: 1}",
+            ["sampler.startup_trials is 1, below the 2 methods; each of them is tried once all the same"],
+        ),
+        (asha("repeats: 2"), [TWO_REPEATS]),
+        ("budget: {trials: 10}", [TWO_REPEATS]),  # of five that are asked for, ten trials have two
+        (asha("repeats: 6"), ["asha.repeats: 6 x 3 epochs are 11 % of the search, to measure noise alone"]),
+        (asha("repeats: 6, brackets: 2"), []),  # whose trials take more epochs
+        (
+            "budget: {epochs: 26}\n" + asha("repeats: 0"),
+            ["budget.epochs of 26 are less than one full run of 27", FEW.format(3, "", "1 full run")],
+        ),
+        ("objectives: [top1, parameters]", [TWO_OBJECTIVES]),
+    ],
+)
+def test_words_that_do_not_fit_together(lines: str, says: list[str]) -> None:
+    assert said(FREE + lines + "\n", None) == says
+
+
+def test_one_method_needs_no_ladder_of_its_own() -> None:
+    alone = HEAD + "search: {method: {skeletonclr: {temperature: {log: [0.05, 0.5]}}}}\nsampler: {startup_trials: 0}\n"
+    assert said(alone + asha("ladder: per_method"), None) == []
+
+
+def test_the_fewest_repeats_are_the_engines() -> None:
+    assert cautions.FEWEST_REPEATS == LEAST_REPEATS
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("", "about one in 3 goes on, the others wait and may go on later"),
+        ("rule: stop", "about one in 3 goes on, the others end there"),
+        ("ladder: per_method", "may go on later; below the top trials are compared within their method"),
+        ("brackets: 9", "may go on later; 3 brackets, each a rung later than the one before"),
+        ("grow: true", "may go on later; the highest rung in use rises only while the order of the best changes"),
+        ("min: 27", "probed after 27 epochs; every trial is a full run"),
+    ],
+)
+def test_the_ladder_is_told(words: str, says: str) -> None:
+    (line,) = [t for t in explain(*check_text(FREE + asha(words))) if t.startswith("ladder:")]
+    assert line.endswith(says)
 
 
 def test_a_batch_larger_than_the_data_is_an_error() -> None:

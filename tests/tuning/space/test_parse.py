@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from methods.errors import InputError
 from tuning.config.errors import ConfigError
-from tuning.space import check_text, load_search, locate_data
+from tuning.space import check_text, load, load_search, locate_data
 
 HEAD = "format: 1\nname: a\ndata: {set: synthetic}\n"
 
@@ -281,20 +281,45 @@ def test_preprocess_steps_are_checked() -> None:
     assert found == [(3, 24, "unknown preprocessing step 'trimm'; did you mean 'trim'?")]
 
 
+WORDS_OF_THE_SEARCH = """\
+schedule: {asha: {rule: promote, ladder: per_method, brackets: 2, grow: true, repeats: 3}}
+objectives: [top1, gpu_seconds]
+warm_start: [old.jsonl, "sqlite:///old.db"]
+budget: {epochs: 900, money: 20, price: 2.5, in_flight: stop}
+"""
+
+
+@pytest.mark.parametrize("sampler", ["portfolio", "tpe", "rank_gp", "random", "gp", "cmaes"])
+def test_every_word_of_the_search_is_taken(monkeypatch: pytest.MonkeyPatch, sampler: str) -> None:
+    monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: object())
+    spec, _ = check_text(clr("temperature: {log: [0.1, 1]}") + WORDS_OF_THE_SEARCH + f"sampler: {{name: {sampler}}}\n")
+    assert (spec.schedule.asha.brackets, spec.objectives, spec.sampler.name) == (2, ("top1", "gpu_seconds"), sampler)
+
+
 @pytest.mark.parametrize(
-    ("line", "col", "what"),
+    ("name", "there", "needs"),
     [
-        ("schedule: {asha: {rule: promote}}", 25, "rule: promote"),
-        ("schedule: {asha: {ladder: per_method}}", 27, "ladder: per_method"),
-        ("schedule: {asha: {brackets: 2}}", 29, "brackets: 2"),
-        ("schedule: {asha: {grow: true}}", 25, "grow: true"),
-        ("objectives: [top1, gpu_seconds]", 1, "objectives: [top1, gpu_seconds]"),
-        ("warm_start: [old.jsonl]", 1, "warm_start"),
-        ("sampler: {name: gp}", 17, "sampler gp"),
+        ("cmaes", ("scipy", "torch"), "the package cmaes"),
+        ("gp", ("cmaes", "torch"), "the package scipy"),
+        ("gp", (), "the packages scipy and torch"),
     ],
 )
-def test_what_is_designed_but_not_built_is_said_so(line: str, col: int, what: str) -> None:
-    assert faults(clr("") + line + "\n") == [(5, col, f"not supported yet by this version: {what}")]
+def test_a_sampler_whose_packages_are_missing(
+    monkeypatch: pytest.MonkeyPatch, name: str, there: tuple[str, ...], needs: str
+) -> None:
+    monkeypatch.setattr(load.importlib.util, "find_spec", lambda package: object() if package in there else None)
+    line = f"sampler: {{name: {name}}}\n"
+    message = f"sampler {name} needs {needs}: pip install 'skeltune[samplers]'"
+    assert faults(clr("temperature: {log: [0.1, 1]}") + line) == [(5, 17, message)]
+    assert (5, 17, message) in faults(clr("temprature: 1") + line)  # with the others, in one go
+    assert check_text(clr("") + line)[0].sampler.name == name  # an exported config is only trained
+    assert check_text(clr("temperature: {log: [0.1, 1]}"))[0].sampler.name == "portfolio"  # which needs neither
+
+
+def test_the_engine_needs_the_same_packages() -> None:
+    from tuning.engine.sampler.flat import NEEDS
+
+    assert NEEDS == load.SAMPLER_PACKAGES
 
 
 def test_a_branch_wins_over_the_search_which_wins_over_the_recipe(bound) -> None:  # type: ignore[no-untyped-def]

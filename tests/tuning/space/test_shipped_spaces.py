@@ -17,7 +17,7 @@ from methods.fields import field_table
 from methods.registry import BUILT_IN, get_method
 from methods.training.config import TrialConfig, published
 from methods.training.pretrain import pretrain, start
-from tuning.config.schema import HoldOut, SearchSpec
+from tuning.config.schema import HoldOut, SamplerSpec, SearchSpec
 from tuning.resources import find_space, shipped
 from tuning.space import Space, check_text, load_search
 from tuning.space.domains import Fixed, same
@@ -25,6 +25,7 @@ from tuning.space.explain import FEWEST_STEPS, explain, warnings
 from tuning.space.export import dump
 from tuning.space.shipped import shipped_files, write
 from tuning.space.shipped_facts import DATASETS, OWN, TITLES
+from tuning.stock_words import refused
 
 FOLDER = shipped("search_spaces")
 FILES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.yaml"))
@@ -111,6 +112,19 @@ def test_it_is_found_by_name_and_reads_well(name):
 def test_no_two_share_a_run_folder():
     names = [loaded(name)[0].name for name in FILES]
     assert len(set(names)) == len(names)
+
+
+@every_file
+def test_every_engine_may_run_it_and_ours_at_its_best(name):
+    """Rule and sampler are the default's; methods are compared within themselves where one learns slower."""
+    spec, space = loaded(name)
+    asha = spec.schedule.asha
+    assert (asha.rule, spec.sampler) == ("promote", SamplerSpec(startup_trials=spec.sampler.startup_trials))
+    if len(space.methods) > 1 and name not in ("quickstart.yaml", "small/compare.yaml"):
+        assert asha.ladder == "per_method"
+        assert spec.sampler.startup_trials >= asha.eta * len(space.methods)
+        return
+    assert refused(spec, "stock") == []
 
 
 # --- what `check` and `explain` say -----------------------------------------------------------------------------------
@@ -336,5 +350,6 @@ def test_the_page_names_every_method_and_its_example_is_valid():
     assert set(TITLES) == set(BUILT_IN)
     for folder in SETS:
         assert f"`{folder}/METHOD`" in page
+    assert f"`random_share` of the trials ({SamplerSpec().random_share})" in page
     _, space = check_text(page.partition("```yaml\n")[2].partition("```")[0])
     assert space.methods == ("skeletonclr", "skeletonbyol")

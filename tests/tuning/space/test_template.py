@@ -13,6 +13,7 @@ from methods.registry import get_method, list_methods
 from methods.training.config import published
 from tuning.cli import app
 from tuning.space import load_search
+from tuning.space.cautions import schedule_warnings
 from tuning.space.explain import explain
 from tuning.space.lines import WIDTH, Line, block, drawn, flow, remark
 from tuning.space.template import template
@@ -32,6 +33,17 @@ def test_it_loads(chosen):
         assert {("params", name) for name in field_table(entry.config)} <= written
         assert {("encoder", f.name) for f in dataclasses.fields(entry.recipe.encoder)} <= written
         assert space.free[branch.method] > 1
+
+
+@pytest.mark.parametrize("chosen", [[], ["pstl", "cmd"], ["pstl"]])
+def test_its_budget_suits_its_ladder(chosen):
+    """Every word is written, and none is warned of, however many methods there are."""
+    spec, space = load_search(template(chosen))
+    assert schedule_warnings(spec, len(space.methods)) == []
+    assert spec.schedule.asha.model_fields_set == set(type(spec.schedule.asha).model_fields)
+    assert spec.sampler.model_fields_set == set(type(spec.sampler).model_fields)
+    assert spec.schedule.asha.ladder == ("shared" if len(space.methods) == 1 else "per_method")
+    assert spec.budget.trials is not None and spec.budget.trials >= 9 * len(space.methods)
 
 
 def test_the_published_configuration_is_inside():

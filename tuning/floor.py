@@ -1,0 +1,99 @@
+"""Where the engine meets those who train and those who watch: tasks go out, results come in, observers are told.
+
+Free of Ray: the adapters in `tuning/adapters.py` call it, and so may any other driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from methods.training.seeds import derive_seed
+from tuning.engine.engine import Engine
+from tuning.engine.state import GO, Report, TrialState
+from tuning.recorder import SCORED, Observer, trial_key
+from tuning.session import CHECKPOINT, Task
+from tuning.space import Space
+
+
+class Floor:
+    """One engine at work. Every call may come twice."""
+
+    def __init__(
+        self, engine: Engine, space: Space, folder: Path, seed: int, observers: Sequence[Observer] = ()
+    ) -> None:
+        self.engine, self.space, self.folder, self.seed = engine, space, folder, seed
+        self.observers = observers
+        self._tell_ends()  # of what a killed driver had left undecided
+
+    def ask(self) -> Task | None:
+        """The next piece of work; None while there is none."""
+        segment = self.engine.ask()
+        self._tell_ends()
+        if segment is None:
+            return None
+        trial = self.engine.state.trials[segment.trial]
+        for observer in self.observers:
+            observer.begun(trial)
+        return self.task(trial)
+
+    def task(self, trial: TrialState) -> Task:
+        """What a worker needs to train a trial on from wherever its checkpoint is."""
+        return Task(
+            key=trial_key(trial.trial),
+            config=self.space.resolve(trial.draws).to_dict(),
+            seed=derive_seed(self.seed, "trial", trial.trial),
+            probe_at=self.engine.ladder.rungs,
+            folder=str(self.trial_folder(trial.trial).absolute()),
+        )
+
+    def trial_folder(self, trial: int) -> Path:
+        return self.folder / "trials" / trial_key(trial)
+
+    def result(self, number: int, result: Mapping[str, Any]) -> bool:
+        """Take in one result of :meth:`Session.step`; whether the worker trains on."""
+        if "ended" in result:
+            self.engine.ended(number, str(result["ended"]), str(result.get("detail", "")))
+            self._tell_ends()
+            return False
+        report = report_of(result)
+        trial = self.engine.state.trials[number]
+        new = report.epoch not in trial.reports and trial.ended is None
+        verdict = self.engine.report(number, report)
+        if new:
+            for observer in self.observers:
+                observer.reported(trial, report)
+        self._tell_ends()
+        return verdict.word == GO
+
+    def failed(self, number: int, error: str) -> bool:
+        """A worker died or raised; whether the trial will be tried again."""
+        for observer in self.observers:
+            observer.faltered(self.engine.state.trials[number], error)
+        again = self.engine.failed(number, error)
+        self._tell_ends()
+        return again
+
+    def conclude(self) -> None:
+        """The search is over: those who waited to go on end."""
+        self.engine.conclude()
+        self._tell_ends()
+
+    def _tell_ends(self) -> None:
+        for trial in self.engine.news():
+            for observer in self.observers:
+                observer.ended(trial)
+            (self.trial_folder(trial.trial) / CHECKPOINT).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        for observer in self.observers:
+            observer.close()
+
+
+def report_of(result: Mapping[str, Any]) -> Report:
+    """One epoch's result as the journal keeps it."""
+    logs = {key: value for key, value in result.items() if key not in SCORED}
+    return Report(
+        int(result["epoch"]), bool(result["rung"]), result.get("top1"), result.get("loss"), result["seconds"], logs
+    )

@@ -1,0 +1,69 @@
+"""A search by the baseline engines: Ray's own searcher and scheduler, with a memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from methods.training.seeds import derive_seed
+from tuning.engine.budget import Budget
+from tuning.engine.journal import Journal
+from tuning.engine.state import TrialState
+from tuning.plan import Plan
+from tuning.recorder import Recorder, trial_key
+from tuning.search import Search
+from tuning.session import Task
+from tuning.slots import Slots
+
+
+class StockSearch(Search):
+    """``random_only``: draws from the prior instead of OptunaSearch's."""
+
+    def __init__(self, plan: Plan, journal: Journal, say: Callable[[str], None], random_only: bool) -> None:
+        super().__init__(plan, journal, say)
+        self.random_only = random_only
+
+    @property
+    def over(self) -> bool:
+        return not self.journal.state.pending and not self._may_ask(self._budget(0.0))
+
+    def _budget(self, gpus: float) -> Budget:
+        return Budget(self.plan.spec.budget, self.journal.state, gpus, lambda: self.journal.elapsed)
+
+    def _may_ask(self, budget: Budget) -> bool:
+        return not self.stop.asked and budget.trials_left() and budget.spent() is None
+
+    def search(self, slots: Slots) -> None:
+        from tuning import stock
+        from tuning.fit import fit
+
+        self.recorder = Recorder(self.journal, self.plan.folder, self.observers())
+        try:
+            scheduler = stock.StockAsha(self.plan.ladder, self.recorder, lambda: self.stop.asked)
+            budget = self._budget(slots.gpu)
+            if not self.journal.state.pending and not self._may_ask(budget):
+                return
+            searcher = stock.StockSearcher(
+                self.plan.space,
+                self.plan.spec,
+                self.recorder,
+                self._task,
+                lambda: self._may_ask(budget),
+                self.random_only,
+            )
+            fit(searcher, scheduler, self.plan, slots, retries=self.plan.spec.budget.retries)
+        finally:
+            self.recorder.close()
+
+    def _task(self, trial: TrialState) -> dict[str, Any]:
+        from tuning.trial import task_config
+
+        return task_config(
+            Task(
+                key=trial_key(trial.trial),
+                config=self.plan.space.resolve(trial.draws).to_dict(),
+                seed=derive_seed(self.plan.spec.seed, "trial", trial.trial),
+                probe_at=self.plan.ladder.rungs,
+                folder=str(self.recorder.trial_folder(trial.trial).absolute()),
+            )
+        )
