@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -21,8 +20,6 @@ from tuning.floor import Floor
 from tuning.stock import last_line, number_of
 from tuning.trial import task_config, unpack
 from tuning.unsaved import Unsaved
-
-Turn = Callable[[], None]
 
 
 class EngineSearcher(Unsaved, Searcher):  # type: ignore[misc]  # ray is not typed
@@ -82,16 +79,6 @@ class EngineScheduler(Unsaved, FIFOScheduler):  # type: ignore[misc]  # ray is n
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The trial's process failed: Ray gives it up, the engine decides whether it is asked for again."""
         self.floor.failed(number_of(trial), last_line(trial))
-
-
-class EngineCallback(Unsaved, Callback):  # type: ignore[misc]  # ray is not typed
-    """Calls ``turn`` at every step of Ray's loop, whether results come or not: there, commands are looked at."""
-
-    def __init__(self, turn: Turn) -> None:
-        self.turn = turn
-
-    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        self.turn()
 
 
 class GrowingSlots:

@@ -29,8 +29,7 @@ from tuning.engine.choices import METHOD, Choices
 from tuning.engine.journal import Events
 from tuning.engine.state import JournalState
 from tuning.files import write_text
-from tuning.plan import JOURNAL_FILE
-from tuning.recorder import trial_key
+from tuning.run_files import JOURNAL_FILE, trial_key
 from tuning.space.domains import Draw, same
 
 if TYPE_CHECKING:

@@ -189,7 +189,7 @@ def read_curves(texts: Sequence[str], choices: Choices, propose: str, cost: str,
 
 def find_journal(text: str, runs: Path) -> Path:
     """The journal of a run folder, of a run by its name, or the file itself. Raises ``InputError`` for neither."""
-    from tuning.plan import JOURNAL_FILE
+    from tuning.run_files import JOURNAL_FILE
 
     for path in (Path(text), runs / text):
         if path.is_file():

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from tuning.config.errors import Place
-from tuning.config.yaml_source import LARGEST_FILE, Listing, Node, Report, Table, _Builder, _compose, read_file
+from tuning.config.yaml_source import Listing, Node, Report, Table, parse_node, read_file
 from tuning.space.domains import value_text
 from tuning.space.load import check_text
 from tuning.space.space import METHOD, Space, Start
@@ -22,7 +22,7 @@ def read_configs(path: Path, space: Space) -> list[Start]:
     """
     text = read_file(path)
     report = Report(str(path), text)
-    root = _root(text, report)
+    root = parse_node(text, report)
     report.raise_if_any()
     if isinstance(root, Table) and isinstance(root.get("search"), Table):
         found = _exported(path, text, root, space, report)
@@ -36,14 +36,6 @@ def read_configs(path: Path, space: Space) -> list[Start]:
         dataclasses.replace(start, notes=tuple(note.removeprefix(_NOTE) for note in start.notes))
         for start in dict.fromkeys(found)
     ]
-
-
-def _root(text: str, report: Report) -> Node | None:
-    if len(text) > LARGEST_FILE:
-        report.add(Place(1, 1), f"the file has {len(text)} characters; at most {LARGEST_FILE} are read")
-        return None
-    composed = _compose(text, report)
-    return None if composed is None else _Builder(report).build(composed)
 
 
 def _entry(item: Node, space: Space, report: Report) -> list[Start]:

@@ -18,9 +18,9 @@ from tuning.config.schema import SearchSpec
 from tuning.engine.finalists import RETRAIN, Lead, Standing, job_name, rerun_results
 from tuning.engine.state import JournalState, TrialState
 from tuning.files import write_text
-from tuning.plan import BEST_FILE, TEST_FILE, WEIGHTS_FILE, Plan
+from tuning.plan import Plan
 from tuning.provenance import surroundings
-from tuning.recorder import trial_key
+from tuning.run_files import BEST_FILE, TEST_FILE, WEIGHTS_FILE, trial_key
 from tuning.session import CHECKPOINT
 from tuning.space import load_search
 from tuning.space.export import dump

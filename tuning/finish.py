@@ -38,8 +38,8 @@ from tuning.export_best import (
     winner_in,
 )
 from tuning.pareto_export import export_front
-from tuning.plan import BEST_FILE, Plan, Stop
-from tuning.recorder import trial_key
+from tuning.plan import Plan, Stop
+from tuning.run_files import BEST_FILE, trial_key
 from tuning.session import Task
 from tuning.slots import Slots
 
@@ -48,15 +48,23 @@ class NoFinalist(Exception):
     """No trial was scored at the top rung, so there is nothing to confirm."""
 
 
-def finish(plan: Plan, journal: Journal, slots: Slots, stop: Stop, say: Callable[[str], None]) -> Path | None:
+def finish(
+    plan: Plan,
+    journal: Journal,
+    slots: Slots,
+    stop: Stop,
+    say: Callable[[str], None],
+    turn: Callable[[], None] | None = None,
+) -> Path | None:
     """Confirm, retrain, test, export. Every job's result is in the journal, so an interruption repeats none of them.
 
-    Returns the path of best.yaml, or None when it was interrupted. Raises :class:`NoFinalist`.
+    ``turn`` is called again and again meanwhile. Returns the path of best.yaml, or None when it was interrupted. Raises
+    :class:`NoFinalist`.
     """
     there = finished(plan, journal, say)
     if there is not None:
         return there
-    jobs = _Jobs(plan, journal, slots, stop, say)
+    jobs = _Jobs(plan, journal, slots, stop, say, turn)
     standing = _confirm(jobs)
     if standing is None or not _retrain(jobs, journal.state.trials[standing.scores[0].trial]):
         return None
@@ -179,8 +187,17 @@ def _retrain(jobs: _Jobs, winner: TrialState) -> bool:
 class _Jobs:
     """Full runs with given seeds, done through Ray, each journalled once."""
 
-    def __init__(self, plan: Plan, journal: Journal, slots: Slots, stop: Stop, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        journal: Journal,
+        slots: Slots,
+        stop: Stop,
+        say: Callable[[str], None],
+        turn: Callable[[], None] | None,
+    ) -> None:
         self.plan, self.journal, self.slots, self.stop, self.say = plan, journal, slots, stop, say
+        self._turn = turn
         self._what: dict[str, dict[str, Any]] = {}
 
     def rerun(self, trial: int, number: int) -> Task:
@@ -216,7 +233,7 @@ class _Jobs:
                 self._done(task, {"ended": "failed", "detail": scheduler.errors.get(task.key, "failed")})
 
             searcher = JobSearcher(left, lambda: not self.stop.asked, failed)
-            fit(searcher, scheduler, self.plan, self.slots, retries=self.plan.spec.budget.retries)
+            fit(searcher, scheduler, self.plan, self.slots, retries=self.plan.spec.budget.retries, turn=self._turn)
         return all(task.key in self.journal.state.jobs for task in tasks)
 
     def _done(self, task: Task, result: Mapping[str, Any]) -> None:

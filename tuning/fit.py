@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from ray import tune
 from tuning.plan import Plan
 from tuning.slots import Slots
 from tuning.trial import Trial, Workplace
+from tuning.unsaved import Unsaved
 
+Turn = Callable[[], None]
 MANY = 10**9  # the searcher says when it is enough
 
 
@@ -25,12 +27,13 @@ def fit(
     slots: Slots,
     retries: int,
     *,
-    callbacks: Sequence[Any] = (),
+    turn: Turn | None = None,
     limited: bool = True,
 ) -> None:
     """Run trials until ``searcher`` has no more. Results are what ``scheduler`` wrote down; nothing is returned.
 
-    ``limited``: Ray keeps to ``slots``; a searcher that does so itself may have them grow.
+    ``turn`` is called at every step of Ray's loop, whether results come or not. ``limited``: Ray keeps to ``slots``; a
+    searcher that does so itself may have them grow.
 
     Ray's own records go to a throw-away folder: its experiment state is never trusted (it loses rungs on a restore, and
     a torn file makes it start over).
@@ -53,7 +56,7 @@ def fit(
                 name="search",
                 storage_path=str(scratch),
                 verbose=0,
-                callbacks=list(callbacks),
+                callbacks=[Turns(turn)] if turn is not None else [],
                 failure_config=tune.FailureConfig(max_failures=retries),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
@@ -61,3 +64,13 @@ def fit(
         tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+class Turns(Unsaved, tune.Callback):  # type: ignore[misc]  # ray is not typed
+    """Ray's callback, instead of its three loggers: commands to a running search are looked at here."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.turn()

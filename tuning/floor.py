@@ -12,7 +12,8 @@ from typing import Any
 from methods.training.seeds import derive_seed
 from tuning.engine.engine import Engine
 from tuning.engine.state import GO, Report, TrialState
-from tuning.recorder import SCORED, Observer, trial_key
+from tuning.recorder import SCORED, Observer
+from tuning.run_files import trial_key
 from tuning.session import CHECKPOINT, Task
 from tuning.space import Space
 
@@ -53,12 +54,14 @@ class Floor:
 
     def result(self, number: int, result: Mapping[str, Any]) -> bool:
         """Take in one result of :meth:`Session.step`; whether the worker trains on."""
+        trial = self.engine.state.trials[number]
+        if trial.ended is not None:  # cancelled or pruned: its worker has just written a checkpoint that nobody needs
+            (self.trial_folder(number) / CHECKPOINT).unlink(missing_ok=True)
         if "ended" in result:
             self.engine.ended(number, str(result["ended"]), str(result.get("detail", "")))
             self._tell_ends()
             return False
         report = report_of(result)
-        trial = self.engine.state.trials[number]
         new = report.epoch not in trial.reports and trial.ended is None
         verdict = self.engine.report(number, report)
         if new:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tuning.control import Inbox
 from tuning.engine.choices import choices_of
 from tuning.engine.engine import Engine
 from tuning.engine.journal import Journal
@@ -73,14 +74,15 @@ class OwnSearch(Search):
         return self.engine.finished
 
     def search(self, slots: Slots) -> None:
-        from tuning.adapters import EngineCallback, EngineScheduler, EngineSearcher, GrowingSlots
-        from tuning.control import Inbox
+        from tuning.adapters import EngineScheduler, EngineSearcher, GrowingSlots
         from tuning.fit import fit
         from tuning.observe.mirror import MIRROR_FILE, Mirror
 
         if self.journal.state.facts.get(SLOTS) is None:
             self.journal.fact(SLOTS, {"gpu": slots.gpu, "cpu": slots.cpu})
             self.engine = self._engine()
+        inbox = Inbox(self.plan.folder, self.engine, self.stop, self.say, check=self.plan.space.resolve)
+        self.turn = inbox.poll
         spec = self.plan.spec
         mirror = Mirror(
             self.plan.folder / MIRROR_FILE,
@@ -92,10 +94,9 @@ class OwnSearch(Search):
         )
         observers = (*self.observers(), mirror)
         floor = Floor(self.engine, self.plan.space, self.plan.folder, spec.seed, observers)
-        inbox = Inbox(self.plan.folder, self.engine, self.stop, self.say)
         growing = GrowingSlots(slots.count, lambda cluster: find_slots(spec.budget, cluster).count)
         try:
-            inbox.poll()
+            self.turn()
             if not self.engine.finished:
                 fit(
                     EngineSearcher(floor, growing),
@@ -103,7 +104,7 @@ class OwnSearch(Search):
                     self.plan,
                     slots,
                     retries=0,
-                    callbacks=[EngineCallback(inbox.poll)],
+                    turn=self.turn,
                     limited=False,
                 )
             if not self.stop.asked and spec.budget.on_end == "finish":

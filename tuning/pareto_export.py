@@ -17,8 +17,8 @@ from tuning.export_best import data_told, portable, told_in
 from tuning.files import write_text
 from tuning.plan import Plan
 from tuning.provenance import surroundings
-from tuning.recorder import trial_key
 from tuning.report import front_line
+from tuning.run_files import trial_key
 from tuning.space.export import dump
 
 FRONT_FOLDER = "pareto"  # in the run folder

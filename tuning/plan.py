@@ -14,15 +14,14 @@ from methods.data import Split
 from methods.errors import InputError
 from methods.training.probe import ProbeConfig
 from tuning.config.schema import SearchSpec
+from tuning.control import forget_stops
 from tuning.datasets import DataSource, source_of
 from tuning.engine.journal import Journal
 from tuning.engine.ladder import Ladder, make_ladder
 from tuning.files import write_text
+from tuning.run_files import JOURNAL_FILE, SPACE_FILE
 from tuning.space import Space, load_search
 from tuning.space.explain import warnings
-
-SPACE_FILE, JOURNAL_FILE, BEST_FILE, TEST_FILE = "space.yaml", "journal.jsonl", "best.yaml", "test.json"
-WEIGHTS_FILE = "best.pt"
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,7 @@ def open_run(plan: Plan, engine: str) -> Journal:
     except OSError as error:
         raise InputError(f"{plan.folder}: the run folder cannot be written ({error.strerror})") from error
     write_text(plan.folder / SPACE_FILE, plan.text)
+    forget_stops(plan.folder)
     return journal
 
 

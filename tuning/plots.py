@@ -17,7 +17,7 @@ from methods.errors import InputError
 from tuning.engine.objectives import LONG, ONE, WORDS, Objectives, cost_text
 from tuning.engine.pareto import front, points_at
 from tuning.engine.state import CULLED, TOP, JournalState, TrialState
-from tuning.recorder import trial_key
+from tuning.run_files import trial_key
 from tuning.summary import RUNNING, method_of, rerun_scores, unscored_note
 
 ENDINGS = (".svg", ".png")

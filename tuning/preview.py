@@ -14,7 +14,8 @@ from tuning.config.schema import SearchSpec
 from tuning.driver import this_machine
 from tuning.engine.journal import replay
 from tuning.observe.lines import short_draws
-from tuning.plan import JOURNAL_FILE, plan_search
+from tuning.plan import plan_search
+from tuning.run_files import JOURNAL_FILE
 from tuning.slots import find_slots
 from tuning.space import Space
 from tuning.space.explain import Facts, explain

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from tuning.engine.journal import Journal
 from tuning.engine.state import FAILED, Report, TrialState
+from tuning.run_files import trial_key
 from tuning.session import CHECKPOINT
 
 SCORED = ("epoch", "rung", "top1", "loss", "seconds", "done", "ended", "detail")
@@ -90,8 +91,3 @@ class Recorder:
     def close(self) -> None:
         for observer in self.observers:
             observer.close()
-
-
-def trial_key(trial: int) -> str:
-    """t0007: how a trial is called in folders and lines."""
-    return f"t{trial:04d}"

@@ -16,8 +16,7 @@ from tuning.engine.objectives import SHORT, WORDS, Objectives, cost_text, object
 from tuning.engine.pareto import Point, front
 from tuning.engine.state import JournalState
 from tuning.observe.lines import short_draws
-from tuning.plan import BEST_FILE, JOURNAL_FILE, SPACE_FILE
-from tuning.recorder import trial_key
+from tuning.run_files import BEST_FILE, JOURNAL_FILE, SPACE_FILE, trial_key
 from tuning.space import Space, load_search
 from tuning.space.stages import probed_notes
 

@@ -22,6 +22,7 @@ class Search:
     def __init__(self, plan: Plan, journal: Journal, say: Callable[[str], None]) -> None:
         self.plan, self.journal, self.say = plan, journal, say
         self.stop = Stop()
+        self.turn: Callable[[], None] = lambda: None  # looks at what people asked of the running search
 
     @property
     def over(self) -> bool:
@@ -66,7 +67,7 @@ class Search:
                 )
                 return None
             if not self.stop.asked:
-                best = finish(self.plan, self.journal, slots, self.stop, self.say)
+                best = finish(self.plan, self.journal, slots, self.stop, self.say, turn=self.turn)
             if best is None:
                 self.say("not finished yet; the same command goes on")
             return best

@@ -310,8 +310,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         asked, guessed = (sum(v[key] for v in found["variants"]) for key in ("decisions", "estimated"))
         told += [
             "",
-            f"{guessed} of {asked} decisions asked for a score that was not recorded; the surrogate estimated it, as it "
-            "did full runs that regrets are read from",
+            f"{guessed} of {asked} decisions asked for a score that was not recorded; the surrogate estimated it, "
+            "as it did full runs that regrets are read from",
         ]
     return [*told, "", f"what this cannot tell: {found['cannot_tell']}"]
 

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from methods.training.seeds import derive_seed
+from tuning.control import Inbox
 from tuning.engine.budget import Budget
 from tuning.engine.journal import Journal
 from tuning.engine.state import TrialState
 from tuning.plan import Plan
-from tuning.recorder import Recorder, trial_key
+from tuning.recorder import Recorder
+from tuning.run_files import trial_key
 from tuning.search import Search
 from tuning.session import Task
 from tuning.slots import Slots
@@ -37,6 +39,7 @@ class StockSearch(Search):
         from tuning import stock
         from tuning.fit import fit
 
+        self.turn = Inbox(self.plan.folder, self.journal, self.stop, self.say).poll
         self.recorder = Recorder(self.journal, self.plan.folder, self.observers())
         try:
             scheduler = stock.StockAsha(self.plan.ladder, self.recorder, lambda: self.stop.asked)
@@ -51,7 +54,8 @@ class StockSearch(Search):
                 lambda: self._may_ask(budget),
                 self.random_only,
             )
-            fit(searcher, scheduler, self.plan, slots, retries=self.plan.spec.budget.retries)
+            retries = self.plan.spec.budget.retries
+            fit(searcher, scheduler, self.plan, slots, retries=retries, turn=self.turn)
         finally:
             self.recorder.close()
 

@@ -13,9 +13,8 @@ from tuning.engine.ladder import make_ladder
 from tuning.engine.state import JournalState, TrialState
 from tuning.export_best import finalist_lines, percent, score_line, told_in, verdict, winner_in
 from tuning.pareto_export import FRONT_FOLDER
-from tuning.plan import BEST_FILE
-from tuning.recorder import trial_key
 from tuning.report import RunFolder, front_lines, leaderboard_lines, leaderboard_rows, stage_lines, status_line
+from tuning.run_files import BEST_FILE, trial_key
 
 SHOWN = 10
 RUNNING = "running"

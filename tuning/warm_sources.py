@@ -10,7 +10,7 @@ from typing import Any
 
 from methods.errors import InputError
 from tuning.config.schema import HoldOut, SearchSpec
-from tuning.config.yaml_source import LARGEST_FILE, Leaf, Listing, Node, Report, Table, _Builder, _compose, read_file
+from tuning.config.yaml_source import LARGEST_FILE, Leaf, Listing, Node, Report, Table, parse_node, read_file
 from tuning.engine import studies
 from tuning.engine.fitting import Entry, Key, settings_of
 from tuning.engine.journal import FORMAT, replay
@@ -82,7 +82,7 @@ class _Reader:
 
     def _find(self, text: str) -> tuple[Path, str]:
         """The file of a source, a run folder's journal, and what follows ``#``, where that is no part of the name."""
-        from tuning.plan import JOURNAL_FILE
+        from tuning.run_files import JOURNAL_FILE
 
         bare, _, study = text.partition("#")
         for name, rest in dict.fromkeys(((text, ""), (bare, study))):
@@ -126,7 +126,7 @@ class _Reader:
             raise InputError(f"{path}: too large for a YAML of configs, and neither a journal nor a study")
         text = read_file(path)
         report = Report(str(path), text)
-        root = _root(text, report)
+        root = parse_node(text, report)
         if isinstance(root, Table) and root.get("search") is not None:
             return _exported(check_text(text, file=str(path), origin=str(path.parent))[1])
         items = root.items if isinstance(root, Listing) else (root,) if root is not None else ()
@@ -187,7 +187,7 @@ def _replayed(path: Path) -> JournalState:
 
 def _old_search(path: Path, state: JournalState) -> tuple[SearchSpec, Space] | str:
     """The search that a journal belongs to, from the file beside it, or why that is not known."""
-    from tuning.plan import SPACE_FILE
+    from tuning.run_files import SPACE_FILE
 
     file = path.parent / SPACE_FILE
     if not file.is_file():
@@ -234,12 +234,6 @@ def _exported(space: Space) -> list[Entry]:
         )
     configs = [space.resolve({METHOD: method}) for method in space.methods]
     return [Entry(method=c.method, settings=settings_of(c), whole=True) for c in configs]
-
-
-def _root(text: str, report: Report) -> Node | None:
-    """The tree of a YAML text, whatever its root is."""
-    composed = _compose(text, report)
-    return None if composed is None else _Builder(report).build(composed)
 
 
 __all__ = ["read_warm"]

@@ -28,6 +28,7 @@ from tuning.control import (
     parse,
 )
 from tuning.engine.choices import Choices, choices_of
+from tuning.engine.finalists import ranking
 from tuning.engine.journal import Journal, read_events, replay
 from tuning.engine.ladder import Ladder
 from tuning.engine.state import CANCELLED, CULLED, GO, PAUSE, Report
@@ -155,6 +156,20 @@ def test_behind_are_those_who_wait_and_are_not_among_the_best_of_their_rung(driv
     assert driver.engine.behind() == [1, 2, 3, 4]
     assert 6 in driver.engine.rules.table(driver.journal.state.trials[6], 1).known  # its score counts on
     assert driver.engine.model.observations[6].value == 0.5
+
+
+def test_nothing_is_learnt_of_a_cancelled_trial(folder):
+    """Neither at once nor after a restart; where others were compared with it, they were."""
+    with Driver(folder) as driver:
+        climb(driver)
+        driver.engine.cancel(5, "by hand")
+        model = driver.engine.model
+        assert model.observations[5].rung == -1
+        assert 5 not in [o.trial for o in (*model.ranked(), *model.ranked_after(99))]
+        assert [t.trial for t in ranking(driver.journal.state, 3)] == [0]
+    with Driver(folder) as again:
+        assert again.engine.rules.tables == driver.engine.rules.tables
+        assert again.engine.model.observations == model.observations
 
 
 # --- there and back -------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ class World:
         self.journal.report(number, Report(9, True, top1, 1.0, 36.0))
         self.journal.end(number, "top")
 
-    def fit(self, searcher, scheduler, plan, slots, retries) -> None:
+    def fit(self, searcher, scheduler, plan, slots, retries, turn=None) -> None:
         """What Ray would do, without it."""
         self.batches.append([])
         while isinstance(config := searcher.suggest("id"), dict):

@@ -25,7 +25,7 @@ def run(
     """
     from tuning.control import ask_cancel, find_run
     from tuning.engine.journal import replay
-    from tuning.plan import JOURNAL_FILE
+    from tuning.run_files import JOURNAL_FILE
 
     folder = find_run(name, runs)
     typer.echo(ask_cancel(folder, trials, replay(folder / JOURNAL_FILE)))

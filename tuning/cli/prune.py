@@ -28,7 +28,7 @@ def run(
     """
     from tuning.control import ask_prune, find_run
     from tuning.engine.journal import replay
-    from tuning.plan import JOURNAL_FILE
+    from tuning.run_files import JOURNAL_FILE
 
     folder = find_run(name, runs)
     typer.echo(ask_prune(folder, trials or [], waiting, replay(folder / JOURNAL_FILE)))

@@ -135,20 +135,26 @@ def read_file(path: Path) -> str:
 def parse_yaml(text: str, file: str) -> tuple[Report, Table | None]:
     """Read ``text`` into a tree; the root is None where there is none to speak of, and the report says why."""
     report = Report(file, text)
-    if len(text) > LARGEST_FILE:
-        report.add(Place(1, 1), f"the file has {len(text)} characters; a search space has at most {LARGEST_FILE}")
-        return report, None
-    composed = _compose(text, report)
-    if composed is None:
-        return report, None
-    builder = _Builder(report)
-    root = builder.build(composed)
-    if builder.full or root is None:
+    root = parse_node(text, report)
+    if root is None:
         return report, None
     if isinstance(root, Table):
         return report, root
     report.add(root.place, "a search space is a mapping of sections (format, name, data, search, ...)")
     return report, None
+
+
+def parse_node(text: str, report: Report) -> Node | None:
+    """The tree of ``text``, whatever its root is; None where there is none to speak of, and ``report`` says why."""
+    if len(text) > LARGEST_FILE:
+        report.add(Place(1, 1), f"the file has {len(text)} characters; a search space has at most {LARGEST_FILE}")
+        return None
+    composed = _compose(text, report)
+    if composed is None:
+        return None
+    builder = _Builder(report)
+    root = builder.build(composed)
+    return None if builder.full else root
 
 
 class _Loader(yaml.SafeLoader):

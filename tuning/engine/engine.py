@@ -74,6 +74,7 @@ class Engine:
         self.rules = Rules(ladder, self.state, width, objectives)
         self.sampler.survivors = self.rules
         self.busy: set[int] = set()
+        self._loose = set(self.state.running)  # among them are all that train on, but that nobody works on
         self._changed: list[TrialState] = []
         self._catch_up()
 
@@ -113,9 +114,10 @@ class Engine:
     def _interrupted_trial(self) -> TrialState | None:
         """A trial that is not paused and that nobody works on: its worker or the driver died, or it was let on."""
         stopping = self.budget.spent() is not None and self.budget.spec.in_flight == STOP
-        for number in list(self.state.running):
+        for number in sorted(self._loose):
             trial = self.state.trials[number]
-            if number in self.busy or trial.paused:
+            if number in self.busy or trial.paused or trial.ended is not None:
+                self._loose.discard(number)
                 continue
             if stopping:
                 self._end(trial, CULLED, "the budget is spent")
@@ -135,6 +137,7 @@ class Engine:
     def _let_on(self, trial: TrialState) -> TrialState:
         self.events.decide(trial.trial, trial.epochs, GO)
         self.rules.went(trial, trial.epochs)
+        self._loose.add(trial.trial)
         return trial
 
     def _may_begin(self) -> bool:
@@ -204,8 +207,13 @@ class Engine:
         return verdict if verdict.goes_on else self._freed(trial, verdict)
 
     def _freed(self, trial: TrialState, verdict: Verdict) -> Verdict:
-        self.busy.discard(trial.trial)
+        self._free(trial.trial)
         return verdict
+
+    def _free(self, number: int) -> None:
+        """Nobody works on a trial any more."""
+        self.busy.discard(number)
+        self._loose.add(number)
 
     def _verdict(self, trial: TrialState, report: Report) -> Verdict:
         known = trial.verdicts.get(report.epoch)
@@ -284,7 +292,7 @@ class Engine:
     def failed(self, number: int, error: str) -> bool:
         """A trial's process died or raised. Whether it will be tried again, from its last checkpoint."""
         trial = self.state.trials[number]
-        self.busy.discard(number)
+        self._free(number)
         if trial.ended is not None:
             return False
         if self.events.fail(number, error) > self.budget.spec.retries:
@@ -294,7 +302,7 @@ class Engine:
 
     def dropped(self, number: int) -> None:
         """A worker let go of a trial without a result; the trial is asked for again."""
-        self.busy.discard(number)
+        self._free(number)
 
     def cancel(self, number: int, why: str) -> None:
         """End a trial because somebody asked for it; it says nothing about its configuration.

@@ -18,7 +18,7 @@ from tuning.config.schema import Rerun
 from tuning.engine.ladder import Ladder
 from tuning.engine.objectives import ONE, Objectives
 from tuning.engine.pareto import front
-from tuning.engine.state import JournalState, TrialState
+from tuning.engine.state import CANCELLED, JournalState, TrialState
 
 CONFIDENCE = 0.95
 FIRST_LOOK = 2  # rounds: one value each tells no spread
@@ -34,7 +34,7 @@ Results = Mapping[int, Mapping[int, Mapping[str, Any]]]  # finalist -> number of
 def ranking(state: JournalState, rung: int) -> list[TrialState]:
     """Trials scored at ``rung`` epochs, best first; ties by the probe's lower loss, then by the lower number.
 
-    A trial that repeats another one is none of them.
+    A trial that repeats another one is none of them, nor one that was cancelled.
     """
 
     def key(trial: TrialState) -> tuple[float, float, int]:
@@ -43,7 +43,8 @@ def ranking(state: JournalState, rung: int) -> list[TrialState]:
             return (0.0, 0.0, trial.trial)
         return (-report.top1, report.loss if report.loss is not None else math.inf, trial.trial)
 
-    return sorted((t for t in state.trials.values() if t.of is None and t.at(rung) is not None), key=key)
+    own = (t for t in state.trials.values() if t.of is None and t.ended != CANCELLED)
+    return sorted((t for t in own if t.at(rung) is not None), key=key)
 
 
 def final_rung(state: JournalState, ladder: Ladder) -> int:

@@ -92,6 +92,7 @@ class JournalState:
     order: list[tuple[int, int]] = field(default_factory=list)  # (trial, epoch) of scored reports, as they came
     top: int | None = None  # the highest rung that a growing ladder has come to, in epochs
     before: float = 0.0
+    count: int = 0  # trials asked for; a repeat of another one is no trial of its own
     running: dict[int, None] = field(default_factory=dict)  # trials that have not ended, in order
     seconds: float = 0.0
     epochs: int = 0
@@ -104,11 +105,6 @@ class JournalState:
     @property
     def pending(self) -> list[TrialState]:
         return [self.trials[number] for number in self.running]
-
-    @property
-    def count(self) -> int:
-        """Trials asked for; a repeat of another one is no trial of its own."""
-        return sum(1 for t in self.trials.values() if t.of is None)
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take one event in. Repeated events change nothing. Raises ``InputError`` for an event that makes no sense."""
@@ -143,6 +139,7 @@ class JournalState:
             of=event.get("of"),
         )
         self.running[number] = None
+        self.count += event.get("of") is None
 
     def _report(self, event: Mapping[str, Any]) -> None:
         trial = self._trial(event)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tuning.engine.state import Report, TrialState
-from tuning.recorder import trial_key
+from tuning.run_files import trial_key
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
 

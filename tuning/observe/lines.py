@@ -10,10 +10,10 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from tuning.engine.ladder import Ladder
 from tuning.engine.engine import WAITED
+from tuning.engine.ladder import Ladder
 from tuning.engine.state import COLLAPSED, CULLED, DIVERGED, FAILED, TOP, JournalState, Report, TrialState
-from tuning.recorder import trial_key
+from tuning.run_files import trial_key
 from tuning.words import duration
 
 STYLES = {CULLED: "dim", TOP: "green", FAILED: "bold red", DIVERGED: "red", COLLAPSED: "red"}

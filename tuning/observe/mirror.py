@@ -23,7 +23,8 @@ from methods.errors import InputError
 from tuning.engine.choices import METHOD, Choices
 from tuning.engine.journal import finite
 from tuning.engine.state import FAULTY, TOP, JournalState, Report, TrialState, scored
-from tuning.recorder import Observer, trial_key
+from tuning.recorder import Observer
+from tuning.run_files import trial_key
 from tuning.space.domains import Draw
 
 if TYPE_CHECKING:

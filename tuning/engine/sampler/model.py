@@ -14,7 +14,7 @@ from typing import Any
 
 from tuning.engine.choices import METHOD, Choices
 from tuning.engine.pareto import Point, order
-from tuning.engine.state import FAULTY, JournalState, TrialState
+from tuning.engine.state import CANCELLED, FAULTY, JournalState, TrialState
 
 Cost = Callable[[TrialState, int], float | None]  # of a trial, as it was known at an epoch
 ENOUGH = 8  # scores at a rung before it is modelled (research: search.md 4.3, the rule of BOHB)
@@ -92,7 +92,7 @@ class Model:
             watcher(None if risen else trial.trial)
 
     def _observe(self, trial: TrialState) -> Observation:
-        scores = self._scored[trial.trial]
+        scores = self._scored[trial.trial] if trial.ended != CANCELLED else [None] * len(self.rungs)
         for index in range(self.target, -1, -1):
             value = scores[index]
             if value is not None:
@@ -131,7 +131,7 @@ class Model:
         for number, epoch in [*earlier, *self.state.order[:count]]:
             trial = self.trial(number)
             top1 = trial.reports[epoch].top1
-            if epoch in place and top1 is not None and trial.of is None:
+            if epoch in place and top1 is not None and trial.of is None and trial.ended != CANCELLED:
                 scores.setdefault(number, {})[place[epoch]] = top1
                 counts[place[epoch]] += 1
         target = max((i for i, n in enumerate(counts) if n >= self.enough), default=0)

@@ -1,7 +1,7 @@
-"""An Optuna storage that is a list: what a model is fitted on may be replaced, as a trial's score at a higher rung comes.
+"""An Optuna storage that is a list: an observation may be replaced when its trial is scored at a higher rung.
 
-Optuna's own storages never change a finished trial, so that a study of trials that climb a ladder would have to be built
-anew for every proposal. Only what samplers call is here; the journal is the memory, this is a view of it.
+Optuna's own storages never change a finished trial, so that a study of trials that climb a ladder would have to be
+built anew for every proposal. Only what samplers call is here; the journal is the memory, this is a view of it.
 """
 
 from __future__ import annotations
