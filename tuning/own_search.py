@@ -10,6 +10,7 @@ from tuning.engine.engine import Engine
 from tuning.engine.journal import Journal
 from tuning.engine.noise import FACT as PROBED
 from tuning.engine.noise import NoiseMeter
+from tuning.engine.objectives import SLOTS
 from tuning.engine.virtual import Setting, make_engine
 from tuning.engine.warm import WarmStart, best_priors, from_plain, known_trials, to_plain
 from tuning.floor import Floor
@@ -18,7 +19,7 @@ from tuning.search import Search
 from tuning.session import probed
 from tuning.slots import Slots, find_slots
 
-WARM, SLOTS = "warm_start", "slots"
+WARM = "warm_start"
 PRIORS = 3  # of each method, proposed first
 
 
@@ -91,6 +92,7 @@ class OwnSearch(Search):
             self.journal.state,
             self.plan.ladder.top,
             {name: "maximize" if name == "top1" else "minimize" for name in spec.objectives},
+            cost=lambda trial: self.engine.objectives.cost(trial) or 0.0,
         )
         observers = (*self.observers(), mirror)
         floor = Floor(self.engine, self.plan.space, self.plan.folder, spec.seed, observers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from methods.data.synthetic import SyntheticConfig, write_synthetic
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode keeps helpers off the path
+from tests_system_helpers import command, environment
 
 SPACE = """
 format: 1
@@ -59,3 +61,20 @@ def space(dataset: Path, tmp_path: Path):
         return path
 
     return write
+
+
+@pytest.fixture
+def begin():
+    """Start a command in the background; what still runs when the test ends is killed."""
+    started: list[subprocess.Popen] = []
+
+    def start(*arguments: object, **streams) -> subprocess.Popen:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | streams
+        started.append(subprocess.Popen(command(*arguments), env=environment(), start_new_session=True, **quiet))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()

@@ -6,54 +6,15 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests_system_helpers import command, environment, skeltune
+from tests_system_helpers import nothing_twice, skeltune, wait_for
 
-from tuning.engine.journal import read_events, replay
+from tuning.engine.journal import replay
 from tuning.space import load_search
 
 pytestmark = pytest.mark.system
-
-
-def events(folder: Path, kind: str) -> list[dict]:
-    return [event for event in read_events(folder / "journal.jsonl")[0] if event["e"] == kind]
-
-
-def nothing_twice(folder: Path) -> None:
-    """In the raw lines, not only in the replayed state: each trial asked once, each epoch reported once, ended once."""
-    for kind, key in (("ask", ("trial",)), ("report", ("trial", "epoch")), ("end", ("trial",)), ("job", ("job",))):
-        counted = Counter(tuple(event[k] for k in key) for event in events(folder, kind))
-        assert all(count == 1 for count in counted.values()), (kind, counted)
-
-
-@pytest.fixture
-def begin():
-    """Start a command in the background; what still runs when the test ends is killed."""
-    started: list[subprocess.Popen] = []
-
-    def start(*arguments: object, **streams) -> subprocess.Popen:
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | streams
-        started.append(subprocess.Popen(command(*arguments), env=environment(), start_new_session=True, **quiet))
-        return started[-1]
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-
-
-def wait_for(condition, process: subprocess.Popen, seconds: float = 180) -> None:
-    """Poll a condition on files; there is nothing to be told by another process that will be killed."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, f"the search ended early: {process.returncode}"
-        assert time.monotonic() < end, "the search did not get there in time"
-        time.sleep(0.02)
 
 
 def test_search_finish_train_and_evaluate(space, tmp_path):
@@ -104,48 +65,6 @@ def test_search_finish_train_and_evaluate(space, tmp_path):
     assert (folder / "journal.jsonl").read_bytes() == before
 
 
-def test_killed_driver_goes_on(space, tmp_path, begin):
-    """SIGKILL in the middle, twice; then the same command: nothing finished is lost, nothing is run twice."""
-    runs = tmp_path / "runs"
-    folder = runs / "tiny"
-    path = space(trials=6, top=8, on_end="stop")
-    known: dict[int, tuple] = {}
-    for wanted in (1, 3):
-        process = begin("search", path, "--runs", runs)
-
-        def enough(wanted=wanted) -> bool:
-            if not (folder / "journal.jsonl").is_file():
-                return False
-            state = replay(folder / "journal.jsonl")
-            settled = [t for t in state.trials.values() if t.ended is not None or t.paused]
-            return len(settled) >= wanted and len(settled) < len(state.trials)
-
-        wait_for(enough, process)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        state = replay(folder / "journal.jsonl")
-        now = {t.trial: (t.ended, dict(t.reports), t.draws) for t in state.ended}
-        assert all(now[n] == kept for n, kept in known.items())
-        known = now
-        assert len(state.trials) > wanted
-    pending = {t.trial: t.draws for t in state.pending}
-    done = skeltune("search", path, "--runs", runs)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "going on in" in done.stdout
-    state = replay(folder / "journal.jsonl")
-    nothing_twice(folder)
-    assert state.count == 6
-    assert all(t.ended is not None or t.paused for t in state.trials.values())
-    for number, (ended, reports, draws) in known.items():
-        trial = state.trials[number]
-        assert (trial.ended, trial.draws) == (ended, draws)
-        assert trial.reports == reports
-    for number, draws in pending.items():
-        assert state.trials[number].draws == draws  # continued as drawn, not drawn anew
-    for trial in state.trials.values():
-        assert sorted(trial.reports) == list(range(1, len(trial.reports) + 1))  # no epoch is missing
-
-
 def test_interrupted_finish_goes_on(space, tmp_path, begin):
     """Killed between two re-runs of the finish: those that are journalled are not run again."""
     runs = tmp_path / "runs"
@@ -191,44 +110,3 @@ def test_a_trial_that_diverges_is_named_and_the_search_goes_on(space, tmp_path):
     assert "diverged at step" in done.stdout
     assert done.returncode == 1
     assert "no trial reached the top rung" in done.stderr
-
-
-def parent_of(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, IndexError):
-        return 0
-
-
-def trial_workers(driver: int) -> list[int]:
-    """Processes of this driver's own Ray that run a trial (others may be at work on the machine)."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            name = (folder / "cmdline").read_text()
-        except OSError:
-            continue
-        raylet = parent_of(int(folder.name))
-        if name.startswith("ray::") and "Trainable" in name and parent_of(raylet) == driver:
-            found.append(int(folder.name))
-    return found
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find the worker process")
-def test_a_killed_trial_is_retried(space, tmp_path, begin):
-    """SIGKILL of a trial's worker process: the trial begins again where its checkpoint stands, no epoch twice."""
-    runs = tmp_path / "runs"
-    path = space(trials=2, top=8, on_end="stop")
-    process = begin("search", path, "--runs", runs)
-    journal = runs / "tiny" / "journal.jsonl"
-    wait_for(lambda: journal.is_file() and any(t.reports for t in replay(journal).trials.values()), process)
-    wait_for(lambda: bool(trial_workers(process.pid)), process)
-    os.kill(trial_workers(process.pid)[0], signal.SIGKILL)
-    assert process.wait(timeout=180) == 0
-    state = replay(journal)
-    nothing_twice(runs / "tiny")
-    assert any(trial.failures for trial in state.trials.values())
-    assert state.count == 2
-    assert "failed" not in {t.ended for t in state.ended}
-    for trial in state.trials.values():
-        assert sorted(trial.reports) == list(range(1, len(trial.reports) + 1))

@@ -70,7 +70,7 @@ class Engine:
     ) -> None:
         self.events, self.state = events, events.state
         self.choices, self.ladder, self.sampler, self.budget = choices, ladder, sampler, budget
-        self.model, self.width, self.interrupted = model, width, interrupted
+        self.model, self.width, self.interrupted, self.objectives = model, width, interrupted, objectives
         self.rules = Rules(ladder, self.state, width, objectives)
         self.sampler.survivors = self.rules
         self.busy: set[int] = set()
@@ -79,10 +79,12 @@ class Engine:
         self._catch_up()
 
     def _catch_up(self) -> None:
-        """Decide what a killed driver left undecided: failures, then scores without a verdict as they came."""
+        """Decide what a killed driver left undecided: faults, then scores without a verdict in the order they came."""
         for trial in self.state.pending:
             if len(trial.failures) > self.budget.spec.retries:
                 self._end(trial, FAILED, trial.failures[-1])
+            elif (report := trial.reports.get(trial.epochs)) is not None and report.rung and report.top1 is None:
+                self._without_score(trial)
         last = dict(self.state.order)
         for number, epoch in last.items():
             trial = self.state.trials[number]
@@ -229,11 +231,14 @@ class Engine:
 
     def _at_rung(self, trial: TrialState, report: Report) -> Verdict:
         if report.top1 is None:
-            return self._end(trial, DIVERGED, f"no finite score at epoch {report.epoch}")
+            return self._without_score(trial)
         verdict = self._decide(trial, report.epoch)
         self._settle()
         settled = trial.ended is None and trial.verdicts.get(report.epoch) == GO
         return Verdict(GO) if settled else verdict
+
+    def _without_score(self, trial: TrialState) -> Verdict:
+        return self._end(trial, DIVERGED, f"no finite score at epoch {trial.epochs}")
 
     def _decide(self, trial: TrialState, epoch: int) -> Verdict:
         if trial.of is not None:

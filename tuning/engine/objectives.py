@@ -38,9 +38,12 @@ class Objectives:
         """The cost of a trial as it was known at ``epoch`` (default: now); None where it is unknown or nobody asks.
 
         ``gpu_seconds``: what a full run would take, by the mean of the epochs so far. ``parameters``: of the encoders
-        that are kept after pretraining. What came after ``epoch`` never enters, so that a replay gives the same.
+        that are kept after pretraining. What came after ``epoch``, or later than its report, never enters, so that a
+        replay gives the same.
         """
-        known = [r for r in trial.reports.values() if epoch is None or r.epoch <= epoch]
+        came = list(trial.reports)
+        came = came[: came.index(epoch) + 1] if epoch in trial.reports else came
+        known = [trial.reports[e] for e in came if epoch is None or e <= epoch]
         if not self.two or not known:
             return None
         if self.second == GPU_SECONDS:

@@ -376,6 +376,19 @@ def test_a_driver_killed_after_any_line_goes_on_as_if_nothing_had_been(words):
     assert events.lines == []  # nothing was left to decide
 
 
+def test_a_heartbeat_that_comes_late_changes_no_cost():
+    """What a trial costs at a rung is told by what came before its score, in a driver that goes on as well."""
+    setting = setting_of(rungs=(3, 9), eta=2, objectives=("top1", "gpu_seconds"))
+    hand = Hand(setting)
+    hand.ask_many(2)
+    hand.beat(0, 2)
+    hand.score(0, 3, 0.5)
+    hand.beat(0, 1, seconds=500)
+    hand.score(1, 3, 0.6)
+    assert picture(again(hand.events.lines, setting).engine) == picture(hand.engine)
+    assert hand.engine.model.observations[0].cost == 9.0  # a second an epoch, nine of them
+
+
 # --- a disk that is full ----------------------------------------------------------------------------------------------
 
 

@@ -107,8 +107,8 @@ def again(lines: Iterable[Mapping[str, Any]], setting: Setting, choices: Choices
     return Hand(setting, choices, Line(lines), **parts)
 
 
-def picture(engine: Engine) -> dict[str, Any]:
-    """All that an engine knows and would do next, but who is at work."""
+def picture(engine: Engine, *, proposal: bool = True) -> dict[str, Any]:
+    """All that an engine knows and would do next, but who is at work. ``proposal``: of the next draws, too."""
     rules, model = engine.rules, engine.model
     return {
         "state": engine.state,
@@ -119,7 +119,7 @@ def picture(engine: Engine) -> dict[str, Any]:
         "last chance": rules.last_chance(),
         "target": model.target,
         "observations": model.observations,
-        "proposal": engine.sampler.propose(),
+        "proposal": engine.sampler.propose() if proposal else None,
         "spent": engine.budget.spent(),
     }
 

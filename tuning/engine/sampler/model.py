@@ -123,7 +123,7 @@ class Model:
         return sorted(found, key=lambda o: (-o.rung, merit.get(o.trial, len(found))))
 
     def ranked_after(self, count: int) -> list[Observation]:
-        """:meth:`ranked` as it was when the first ``count`` scores were in."""
+        """:meth:`ranked` as it was when the first ``count`` scores were in, whoever was cancelled since."""
         place = {rung: index for index, rung in enumerate(self.rungs)}
         scores: dict[int, dict[int, float]] = {}
         counts = [0] * len(self.rungs)
@@ -131,7 +131,7 @@ class Model:
         for number, epoch in [*earlier, *self.state.order[:count]]:
             trial = self.trial(number)
             top1 = trial.reports[epoch].top1
-            if epoch in place and top1 is not None and trial.of is None and trial.ended != CANCELLED:
+            if epoch in place and top1 is not None and trial.of is None:
                 scores.setdefault(number, {})[place[epoch]] = top1
                 counts[place[epoch]] += 1
         target = max((i for i, n in enumerate(counts) if n >= self.enough), default=0)
