@@ -52,7 +52,8 @@ class RunFolder:
             "folder": str(self.path),
             "trials": self.spec.budget.trials,
             "ended": dict(Counter(t.ended for t in self.state.ended)),
-            "to_continue": [trial_key(t.trial) for t in self.state.pending],
+            "to_continue": [trial_key(t.trial) for t in self.state.pending if not t.paused],
+            "waiting": [trial_key(t.trial) for t in self.state.pending if t.paused],
             "finish_jobs": sorted(self.state.jobs),
             "best": str(best) if best.is_file() else None,
         }
@@ -77,6 +78,8 @@ def status_line(run: RunFolder) -> str:
     line = f"{told['name']}: {ended}{total} trials ended" + (f" ({kinds})" if kinds else "")
     if told["to_continue"]:
         line += f", {len(told['to_continue'])} running or to continue"
+    if told["waiting"]:
+        line += f", {len(told['waiting'])} waiting at a rung"
     if told["finish_jobs"]:
         line += f", {len(told['finish_jobs'])} jobs of the finish done"
     return line + (f"; best: {told['best']}" if told["best"] else "")
@@ -106,6 +109,7 @@ def leaderboard_rows(run: RunFolder) -> list[dict[str, Any]]:
             "loss": last.loss,
             "seconds_per_epoch": trial.seconds / len(trial.reports),
             "ended": trial.ended,
+            "waits": trial.paused,
             "draws": trial.draws,
         }
         if objectives.two:
@@ -124,9 +128,10 @@ def leaderboard_lines(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         loss = "-" if row["loss"] is None else f"{row['loss']:.3f}"
         cost = f"{cost_text(second, row[second]):>9} {'*' if row['front'] else ' '}  " if second else ""
+        state = row["ended"] or ("waiting" if row["waits"] else "running")
         lines.append(
             f"{row['trial']:<6} {row['method']:<16} {row['rung']:>5}  {100 * row['top1']:5.1f}  {loss:<6} "
-            f"{row['seconds_per_epoch']:>8.2f}  {cost}{row['ended'] or 'running':<10} {short_draws(row['draws'])}"
+            f"{row['seconds_per_epoch']:>8.2f}  {cost}{state:<10} {short_draws(row['draws'])}"
         )
     return lines
 

@@ -49,8 +49,13 @@ class Search:
 
         known = len(self.journal.state.trials)
         if known:
-            pending = len(self.journal.state.pending)
-            self.say(f"going on in {self.plan.folder}: {known - pending} trials ended, {pending} to continue")
+            pending = self.journal.state.pending
+            waiting = sum(1 for trial in pending if trial.paused)
+            wait = f", {waiting} waiting at a rung" if waiting else ""
+            self.say(
+                f"going on in {self.plan.folder}: {known - len(pending)} trials ended, "
+                f"{len(pending) - waiting} to continue{wait}"
+            )
         else:
             for line in budget_lines(self.plan.spec, self.plan.space, pace_of(self.plan.space, None, slots)):
                 self.say(line)

@@ -201,7 +201,8 @@ class Engine:
         if trial.ended is not None:
             return self._freed(trial, Verdict(trial.ended, trial.detail))
         if self.events.report(number, report) and report.rung:
-            self.rules.scored(trial, report.epoch)
+            if report.epoch == trial.epochs:
+                self.rules.scored(trial, report.epoch)
             self.model.update(trial)
         verdict = self._verdict(trial, trial.reports[report.epoch])  # as it is kept: NaN is no score
         if verdict.goes_on and self.interrupted():

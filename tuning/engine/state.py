@@ -89,7 +89,9 @@ class JournalState:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     commands: dict[str, dict[str, Any]] = field(default_factory=dict)
-    order: list[tuple[int, int]] = field(default_factory=list)  # (trial, epoch) of scored reports, as they came
+    order: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # (trial, epoch) of scored reports, as they came; no late ones
     top: int | None = None  # the highest rung that a growing ladder has come to, in epochs
     before: float = 0.0
     count: int = 0  # trials asked for; a repeat of another one is no trial of its own
@@ -154,7 +156,7 @@ class JournalState:
         trial.epochs = max(trial.epochs, epoch)
         self.seconds += report.seconds
         self.epochs += 1
-        if report.rung and report.top1 is not None:
+        if report.rung and report.top1 is not None and epoch == trial.epochs:  # a late one decides nothing
             self.order.append((trial.trial, epoch))
 
     def _decide(self, event: Mapping[str, Any]) -> None:

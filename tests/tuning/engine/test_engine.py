@@ -372,6 +372,7 @@ def test_a_driver_killed_after_any_line_goes_on_as_if_nothing_had_been(words):
         assert lines[:kept] + times_apart(next_.events.lines) == lines
     state, events = whole.state, Line(whole.events.lines)
     assert events.state == state
+    assert Line([*whole.events.lines, *whole.events.lines]).state == state
     assert picture(Hand(setting, TWO, events).engine) == picture(whole.engine)
     assert events.lines == []  # nothing was left to decide
 

@@ -290,7 +290,7 @@ class Search(RuleBasedStateMachine):
         """While a report is taken in; the driver ends and goes on. ``cut``: what was written cannot be undone."""
         number = self.worker(pick)
         epoch = self.at_work[number] + 1
-        write, room = os.write, [left]
+        write, room, whole = os.write, [left], self.path.read_bytes()
 
         def full(fd: int, data: bytes) -> int:
             part = data[: room[0]]
@@ -303,6 +303,7 @@ class Search(RuleBasedStateMachine):
         with patch("os.write", full), stuck, contextlib.suppress(WorkFailed):
             self.hand.engine.report(number, Report(epoch, epoch in RUNGS, top1, 0.3, 1.0))
         self.open()
+        assert self.path.read_bytes().startswith(whole)
 
     # --- what always holds --------------------------------------------------------------------------------------------
 
