@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.cells import read_cells
+
 RESAMPLES, SEED, LEVEL = 10_000, 9_500, 0.95
 BASES = ("random-asha", "stock")
 GOAL = "stock"  # whose final value is to be reached
@@ -243,7 +245,6 @@ def _ratio(found: Interval) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The tables of all cells in the files that are named."""
-    from benchmarks.search_efficiency import read_cells
 
     paths = [Path(name) for name in (sys.argv[1:] if arguments is None else arguments)]
     missing = [str(path) for path in paths if not path.is_file()]

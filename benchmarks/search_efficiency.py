@@ -21,30 +21,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks import contenders, efficiency_table, lcbench
+from benchmarks.cells import Cell, cell_of, read_cells
 from methods.errors import InputError, WorkFailed
 from tuning.engine.simulator import Contender, Point, Seen, Segment, simulate
 
 FRACTIONS = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the budget: where regrets are read
-KEYS = {"problem", "seed", "workers", "budget", "engine", "cost", "group", "budgets", "regret", "in_hand", "curve",
-        "trials", "full", "cpu"}  # fmt: skip
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One simulated search. ``problem``: a task, or the tasks of a composite joined by ``+``."""
-
-    problem: str
-    seed: int
-    workers: int
-    budget: int
-    engine: str
-    cost: str = "epoch"
 
 
 class Clocked:
@@ -136,31 +123,6 @@ def append(path: Path, told: Mapping[str, Any]) -> None:
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())
-
-
-def read_cells(path: Path) -> list[dict[str, Any]]:
-    """The cells of a file, the last of each; torn lines and other kinds of records are passed over."""
-    found: dict[Cell, dict[str, Any]] = {}
-    if path.exists():
-        for line in path.read_bytes().splitlines():
-            told = _parsed(line)
-            if told is not None:
-                found[cell_of(told)] = told
-    return list(found.values())
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        told = json.loads(line)
-    except ValueError:
-        return None
-    whole = isinstance(told, dict) and told.get("kind") == "cell" and told.keys() >= KEYS
-    return told if whole else None
-
-
-def cell_of(told: Mapping[str, Any]) -> Cell:
-    """What a record is the record of."""
-    return Cell(told["problem"], told["seed"], told["workers"], told["budget"], told["engine"], told["cost"])
 
 
 def run_cells(folder: Path, cells: Sequence[Cell], jobs: int) -> Iterator[dict[str, Any]]:

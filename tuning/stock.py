@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState as OptunaState
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -21,6 +20,7 @@ from ray.tune.search.optuna import OptunaSearch
 from methods.training.seeds import derive_seed
 from tuning.config.schema import SearchSpec
 from tuning.engine.ladder import Ladder
+from tuning.engine.sampler.study import distribution
 from tuning.engine.state import CULLED, FAILED, TOP, JournalState, TrialState, scored
 from tuning.recorder import Recorder
 from tuning.space import Space
@@ -127,7 +127,7 @@ class StockSearcher(Unsaved, Searcher):  # type: ignore[misc]  # ray is not type
             state=state,
             value=value,
             params={dotted(draw.name): trial.draws[draw.name] for draw in found},
-            distributions={dotted(draw.name): _distribution(draw) for draw in found},
+            distributions={dotted(draw.name): distribution(draw) for draw in found},
         )
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
@@ -173,14 +173,6 @@ def asked_for(space: Space, draws: Mapping[str, Any]) -> list[Draw]:
 
 def _dotted_draws(draws: Mapping[str, Any]) -> dict[str, Any]:
     return {dotted(name): value for name, value in draws.items()}
-
-
-def _distribution(draw: Draw) -> BaseDistribution:
-    if draw.kind == "categorical":
-        return CategoricalDistribution(draw.choices)
-    if draw.kind == "int":
-        return IntDistribution(int(draw.low), int(draw.high))
-    return FloatDistribution(draw.low, draw.high, log=draw.log)
 
 
 class StockAsha(Unsaved, ASHAScheduler):  # type: ignore[misc]  # ray is not typed

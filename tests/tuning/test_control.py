@@ -165,7 +165,7 @@ def test_nothing_is_learnt_of_a_cancelled_trial(folder):
         driver.engine.cancel(5, "by hand")
         model = driver.engine.model
         assert model.observations[5].rung == -1
-        assert 5 not in [o.trial for o in (*model.ranked(), *model.ranked_after(99))]
+        assert 5 not in [o.trial for o in model.ranked()]
         assert [t.trial for t in ranking(driver.journal.state, 3)] == [0]
     with Driver(folder) as again:
         assert again.engine.rules.tables == driver.engine.rules.tables

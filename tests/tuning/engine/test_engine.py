@@ -99,6 +99,11 @@ def test_repeats_are_asked_for_by_number_and_stand_in_no_table():
     assert 4 not in hand.engine.model.observations
     assert hand.ask() == 6  # six trials, whatever is repeated
     assert hand.state.count == 6
+    plain = Hand(setting_of("stop", (2, 4), eta=2, budget={"trials": 6}))
+    plain.ask_many(6)
+    assert [t.draws for t in hand.state.trials.values() if t.of is None] == [
+        t.draws for t in plain.state.trials.values()
+    ]  # they change nothing in what is proposed
     assert hand.ask() is None
     hand.score(5, 2, 0.05)
     assert hand.ask() is None

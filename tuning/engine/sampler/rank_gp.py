@@ -23,6 +23,7 @@ import numpy as np
 
 from tuning.engine.sampler.encoding import Encoding
 from tuning.engine.sampler.model import Model, Observation
+from tuning.engine.sampler.shares import likely_method
 
 MOST = 160  # observations in the model: the best half, and an even spread of the others
 FITTED = 100  # of them for the length scales
@@ -95,7 +96,7 @@ class RankGp:
         fresh = Points(*self.encoding.random(self.candidates, rng))
         best = seen.take(np.arange(max(3, min(8, len(ranked) // 5))))
         if self.gamma and len(self.encoding.choices.methods) > 1:
-            method = self.encoding.choices.methods.index(likely_method(self.model, self.gamma, rng))
+            method = self.encoding.choices.methods.index(likely_method(self.model, rng, self.gamma))
             fresh = fresh.take(np.flatnonzero(fresh.m == method))
             own = np.flatnonzero(seen.m[: len(kept)] == method)
             best = seen.take(own[: max(3, min(8, len(own) // 5))]) if len(own) else fresh
@@ -232,14 +233,3 @@ def climb(height: Any, start: np.ndarray) -> np.ndarray:
                         break
                     at, now = tried, found
     return at
-
-
-def likely_method(model: Model, gamma: float, rng: np.random.Generator) -> str:
-    """A method, drawn by the shares of methods among the best ``gamma`` of all ranked trials."""
-    names = model.choices.methods
-    ranked = model.ranked()
-    counts = dict.fromkeys(names, 1.0 / len(names))
-    for observation in ranked[: max(1, round(gamma * len(ranked)))]:
-        counts[model.of(observation)] += 1
-    weights = np.array([counts[name] for name in names])
-    return names[int(rng.choice(len(names), p=weights / weights.sum()))]
