@@ -26,6 +26,7 @@ class Floor:
     ) -> None:
         self.engine, self.space, self.folder, self.seed = engine, space, folder, seed
         self.observers = observers
+        self._sweep()
         self._tell_ends()  # of what a killed driver had left undecided
 
     def ask(self) -> Task | None:
@@ -88,6 +89,14 @@ class Floor:
             for observer in self.observers:
                 observer.ended(trial)
             (self.trial_folder(trial.trial) / CHECKPOINT).unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Drop checkpoints of trials that ended, and halves of checkpoints: a kill may have come before."""
+        for path in (self.folder / "trials").glob(f"t*/{CHECKPOINT}*"):
+            number = path.parent.name[1:]
+            trial = self.engine.state.trials.get(int(number)) if number.isdigit() else None
+            if path.name != CHECKPOINT or (trial is not None and trial.ended is not None):
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         for observer in self.observers:

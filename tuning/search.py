@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tuning.arithmetic import budget_lines, expected_epochs, pace_of
@@ -59,7 +60,7 @@ class Search:
         else:
             for line in budget_lines(self.plan.spec, self.plan.space, pace_of(self.plan.space, None, slots)):
                 self.say(line)
-        with self.stop.on_interrupt():
+        with self.stop.on_interrupt(), told_plainly(self.journal):
             begun = time.monotonic()
             self.journal.drive()
             self.search(slots)
@@ -83,6 +84,17 @@ class Search:
         expected = expected_epochs(plan.spec, plan.space, pace_of(plan.space, self.journal.state))
         lines = EventLines(self.journal.state, plan.ladder, plan.spec.budget.trials, expected)
         return lines, Curves(self.plan.folder)
+
+
+@contextmanager
+def told_plainly(journal: Journal) -> Iterator[None]:
+    """A journal that could not be written is one line, also where Ray has wrapped it into an error of its own."""
+    try:
+        yield
+    except Exception:
+        if journal.failure is not None:
+            raise journal.failure from None
+        raise
 
 
 def _census(state: JournalState) -> str:

@@ -15,14 +15,14 @@ THEIRS = ("tpe", "random")  # samplers
 def refused(spec: SearchSpec, engine: str) -> list[str]:
     """A fault for each word of the space that ``engine`` has no meaning for; none for our own engine.
 
-    ``rule: promote`` and ``name: portfolio`` are where the file writes them: a default is each engine's own.
+    ``promote``, ``per_method`` and ``portfolio`` are refused where the file writes them: a default is each engine's own.
     """
     if engine == OURS:
         return []
     asha, sampler = spec.schedule.asha, spec.sampler
     words = {
         "schedule.asha.rule: promote": asha.rule == "promote" and "rule" in asha.model_fields_set,
-        "schedule.asha.ladder: per_method": asha.ladder == "per_method",
+        "schedule.asha.ladder: per_method": asha.ladder == "per_method" and "ladder" in asha.model_fields_set,
         f"schedule.asha.brackets: {asha.brackets}": asha.brackets > 1,
         "schedule.asha.grow: true": asha.grow,
         f"sampler.name: {sampler.name}": sampler.name not in THEIRS and "name" in sampler.model_fields_set,
@@ -45,6 +45,8 @@ def ignored(spec: SearchSpec, engine: str) -> list[str]:
     notes = []
     if asha.rule == "promote":
         notes.append(f"--engine {engine} ends a trial at a rung where it is not among the best, as `rule: stop` does")
+    if asha.ladder == "per_method":
+        notes.append(f"--engine {engine} compares all methods at every rung, as `ladder: shared` does")
     if asha.repeats and "repeats" in asha.model_fields_set:
         notes.append(f"--engine {engine} repeats no trial: `schedule.asha.repeats` is ignored")
     if engine == "random-asha" and "name" in sampler.model_fields_set and sampler.name != "random":

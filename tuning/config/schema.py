@@ -141,7 +141,7 @@ class AshaSpec(Section):
     min: Count
     eta: Annotated[int, Field(ge=2)] = 3
     rule: Literal["stop", "promote"] = "promote"  # `stop` where a checkpoint costs more than the epochs it saves
-    ladder: Literal["shared", "per_method"] = "shared"
+    ladder: Literal["per_method", "shared"] = "per_method"
     brackets: Count = 1
     grow: bool = False
     repeats: Annotated[int, Field(ge=0)] = 5

@@ -193,6 +193,7 @@ class Journal(Events):
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         """Open or create. Raises ``InputError`` when another process holds it or it belongs to another search."""
         super().__init__()
+        self.failure: WorkFailed | None = None  # why the last line could not be written
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -250,9 +251,10 @@ class Journal(Events):
         except OSError as error:
             with contextlib.suppress(OSError):  # a full disk took a part: whatever is written next must not follow it
                 os.ftruncate(self._fd, self._length)
-            raise WorkFailed(
+            self.failure = WorkFailed(
                 f"{self.path}: {error.strerror or error}; its lines are kept: make room, and the same command goes on"
-            ) from error
+            )
+            raise self.failure from error
         self._length += len(line)
         self.state.apply(event)
 

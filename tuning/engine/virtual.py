@@ -94,7 +94,7 @@ def contender(name: str, choices: Choices, rungs: tuple[int, ...], eta: int, see
         rule=words.pop("rule", "promote"),
         brackets=int(words.pop("brackets", 1)),
         grow=words.pop("grow", "false") == "true",
-        per_method=words.pop("ladder", "shared") == "per_method",
+        per_method=words.pop("ladder", "per_method") == "per_method",
         repeats=int(words.pop("repeats", 5)),
     )
     sampler: dict[str, object] = {"name": words.pop("sampler", "portfolio")}

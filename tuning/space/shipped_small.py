@@ -117,7 +117,7 @@ def _optim(entry: MethodEntry) -> Line:
 
 def _bottom(*, startup: int, trials: int, late: str) -> list[str]:
     why = "14 steps an epoch, too few to judge by" + (f". {late}" if late else "")
-    schedule = Line("schedule", "{unit: epoch, max: 6, asha: {min: 2, eta: 2, repeats: 0}}", why)
+    schedule = Line("schedule", "{unit: epoch, max: 6, asha: {min: 2, eta: 2, ladder: shared, repeats: 0}}", why)
     return [
         "probe: {kind: linear, l2: 0.01}",
         *block([schedule], 0),

@@ -65,6 +65,8 @@ def test_a_known_epoch_gets_its_verdict_again_and_changes_nothing():
     assert hand.events.lines[len(before) :] == [hand.events.lines[-1]]
     assert hand.events.told("end") == [("end", 2, "collapsed")]
     assert hand.state.trials[1].at(1).top1 == 0.6
+    hand.state.apply({"e": "decide", "trial": 1, "epoch": 1, "verdict": "pause"})
+    assert hand.state.trials[1].verdicts == {1: "go"}  # nothing is taken back
 
 
 def test_ends_are_told_once_to_those_who_watch():
@@ -393,6 +395,19 @@ def test_a_heartbeat_that_comes_late_changes_no_cost():
     hand.score(1, 3, 0.6)
     assert picture(again(hand.events.lines, setting).engine) == picture(hand.engine)
     assert hand.engine.model.observations[0].cost == 9.0  # a second an epoch, nine of them
+
+
+def test_what_was_known_then_does_not_hang_on_who_was_cancelled_since():
+    """A model's length scales are fitted now and then, on what was in: a driver that goes on fits them anew."""
+    hand = Hand(setting_of(eta=2, budget={"trials": 9}))
+    hand.ask_many(9)
+    for number in range(9):
+        hand.score(number, 1, (number * 7 % 9) / 10)
+    then = hand.engine.model.ranked_after(6)
+    assert [o.trial for o in then] == [5, 1, 2, 3, 4, 0]
+    hand.engine.cancel(5, "by hand")
+    assert hand.engine.model.ranked_after(6) == then
+    assert 5 not in [o.trial for o in hand.engine.model.ranked()]
 
 
 # --- a disk that is full ----------------------------------------------------------------------------------------------

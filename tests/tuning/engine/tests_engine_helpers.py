@@ -10,7 +10,6 @@ from tuning.engine.choices import Choices
 from tuning.engine.engine import Engine, Verdict
 from tuning.engine.journal import Events
 from tuning.engine.ladder import Ladder
-from tuning.engine.rules import no_width
 from tuning.engine.state import JournalState, Report
 from tuning.engine.virtual import Setting, make_engine
 from tuning.space.domains import Draw
@@ -122,6 +121,3 @@ def picture(engine: Engine, *, proposal: bool = True) -> dict[str, Any]:
         "proposal": engine.sampler.propose() if proposal else None,
         "spent": engine.budget.spent(),
     }
-
-
-__all__ = ["ONE", "TWO", "Hand", "Line", "again", "choices_for", "no_width", "picture", "setting_of"]
