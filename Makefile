@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: search test lint bench clean
+.PHONY: search test test-system lint bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,6 +22,9 @@ lint: $(STAMP)
 test: $(STAMP) lint   ## quick tests on all cores, then the system tests one by one
 	$(BIN)/python -m pytest -q -n auto -m "not system"
 	$(BIN)/python -m pytest -q -m system
+
+test-system: $(STAMP)   ## every system test, with two hundred kills a kind without Ray and ten with it; about half an hour
+	SKELTUNE_KILLS=10 $(BIN)/python -m pytest -q -m system
 
 bench: $(STAMP)   ## ratios only; results are filed under benchmarks/results/
 	$(BIN)/python -m benchmarks.step

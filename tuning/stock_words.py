@@ -6,6 +6,8 @@ the baseline merely lacks is told in a note: its rule is to stop trials at rungs
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tuning.config.schema import SearchSpec
 
 OURS = "skeltune"
@@ -15,7 +17,7 @@ THEIRS = ("tpe", "random")  # samplers
 def refused(spec: SearchSpec, engine: str) -> list[str]:
     """A fault for each word of the space that ``engine`` has no meaning for; none for our own engine.
 
-    ``promote``, ``per_method`` and ``portfolio`` are refused where the file writes them: a default is each engine's own.
+    ``promote``, ``per_method`` and ``portfolio`` are refused where the file writes them: defaults are each engine's own.
     """
     if engine == OURS:
         return []
@@ -37,6 +39,12 @@ def refused(spec: SearchSpec, engine: str) -> list[str]:
     ]
 
 
+def _several_methods(spec: SearchSpec) -> bool:
+    """Whether there is another method to be compared with."""
+    method = spec.search["method"]
+    return isinstance(method, Mapping) and len(method.get("one_of", ())) > 1
+
+
 def ignored(spec: SearchSpec, engine: str) -> list[str]:
     """A note for each word of the file that ``engine`` goes without, and how it decides; none for our own engine."""
     if engine == OURS:
@@ -45,7 +53,7 @@ def ignored(spec: SearchSpec, engine: str) -> list[str]:
     notes = []
     if asha.rule == "promote":
         notes.append(f"--engine {engine} ends a trial at a rung where it is not among the best, as `rule: stop` does")
-    if asha.ladder == "per_method":
+    if asha.ladder == "per_method" and _several_methods(spec):
         notes.append(f"--engine {engine} compares all methods at every rung, as `ladder: shared` does")
     if asha.repeats and "repeats" in asha.model_fields_set:
         notes.append(f"--engine {engine} repeats no trial: `schedule.asha.repeats` is ignored")

@@ -150,10 +150,16 @@ def test_a_budget_beyond_counting_is_told_at_once() -> None:
 # --- lines ------------------------------------------------------------------------------------------------------------
 
 
-def test_trials() -> None:
-    assert lines("budget: {trials: 40}\n") == [
-        "budget: 40 trials ~ 40x3 + 13x6 + 4x18 = 270 epochs (25 % of 40 full runs), + 5 repeats x 3 = 15; "
-        "4 of 40 run in full",
+@pytest.mark.parametrize(
+    ("ladder", "sum_"),
+    [
+        ("", "40x3 + 12x6 + 4x18 = 264 epochs (24 % of 40 full runs)"),  # of each method 20, 6 and 2
+        ("schedule: {asha: {ladder: shared}}\n", "40x3 + 13x6 + 4x18 = 270 epochs (25 % of 40 full runs)"),
+    ],
+)
+def test_trials(ladder: str, sum_: str) -> None:
+    assert lines("budget: {trials: 40}\n" + ladder) == [
+        f"budget: 40 trials ~ {sum_}, + 5 repeats x 3 = 15; 4 of 40 run in full",
         FINISH,
         UNKNOWN,
     ]
@@ -187,8 +193,10 @@ def test_seconds_make_time_hours_and_money() -> None:
 
 def test_time_alone_pays_trials_once_seconds_are_known() -> None:
     assert lines("budget: {minutes: 30}\n") == [
-        "budget: 30 minutes; a trial takes about 7.01 epochs, a full run 27", FINISH, UNKNOWN,
+        "budget: 30 minutes; a trial takes about 6.99 epochs, a full run 27", FINISH, UNKNOWN,
     ]  # fmt: skip
+    shared = lines("budget: {minutes: 30}\nschedule: {asha: {ladder: shared}}\n")
+    assert shared[0] == "budget: 30 minutes; a trial takes about 7.01 epochs, a full run 27"
     known = lines("budget: {minutes: 30}\n", seconds={"skeletonclr": 6.0}, source="as given")
     assert known[0].startswith("budget: 30 minutes pay 43 trials ~ 43x3 + 14x6 + 4x18 = 285 epochs")
     assert (
@@ -207,9 +215,11 @@ def test_brackets_have_a_row_each_and_a_growing_ladder_its_least() -> None:
     ]
     grows = lines("budget: {trials: 40}\nschedule: {asha: {grow: true, repeats: 0}}\n")
     assert grows[:2] == [
-        "budget: 40 trials ~ 40x3 + 13x6 + 4x18 = 270 epochs (25 % of 40 full runs); at most 4 of 40 run in full",
-        "  198 of these if the ladder never grows above 9",
+        "budget: 40 trials ~ 40x3 + 12x6 + 4x18 = 264 epochs (24 % of 40 full runs); at most 4 of 40 run in full",
+        "  192 of these if the ladder never grows above 9",
     ]
+    shared = lines("budget: {trials: 40}\nschedule: {asha: {ladder: shared, grow: true, repeats: 0}}\n")
+    assert shared[1] == "  198 of these if the ladder never grows above 9"
 
 
 def test_what_the_finish_leaves_out() -> None:
@@ -221,15 +231,15 @@ def test_what_the_finish_leaves_out() -> None:
 
 def test_without_a_gpu_hours_are_slot_hours() -> None:
     told = lines("budget: {gpu_hours: 1, trials: 24}\n", seconds={"skeletonclr": 36.0}, source="as given")
-    assert told[-2] == "first to come: 1 GPU-hours (14 trials), then 24 trials"
-    assert told[-1].endswith("GPU-hours 0.93 + 2.7 (slot-hours, as there is no GPU here)")
+    assert told[-2] == "first to come: 1 GPU-hours (15 trials), then 24 trials"
+    assert told[-1].endswith("GPU-hours 0.99 + 2.7 (slot-hours, as there is no GPU here)")
 
 
 def test_another_ladder_is_counted_as_it_is() -> None:
     spec, space = check_text(HEAD + "budget: {trials: 40}\n")
     baseline = Ladder(spec.schedule.rungs(), spec.schedule.asha.eta, "stop")
     assert "repeats" not in budget_lines(spec, space, ladder=baseline)[0]
-    assert (expected_epochs(spec, space), expected_epochs(spec, space, ladder=baseline)) == (285, 270)
+    assert (expected_epochs(spec, space), expected_epochs(spec, space, ladder=baseline)) == (279, 270)
     spec, space = check_text(HEAD + "budget: {minutes: 30}\n")
     assert expected_epochs(spec, space) is None
     assert expected_epochs(spec, space, Pace({"skeletonclr": 6.0})) == 300

@@ -54,7 +54,7 @@ def test_the_verbs_show_the_arithmetic(verb, tmp_path):
     shown = CliRunner().invoke(app, [verb, "quickstart", "--no-data", "--runs", str(tmp_path)])
     assert shown.exit_code == 0
     assert (
-        "budget: 10 trials ~ 10x1 + 5x1 + 2x2 + 1x2 = 21 epochs (35 % of 10 full runs); 1 of 10 runs in full"
+        "budget: 10 trials ~ 10x1 + 4x1 + 2x2 + 1x2 = 20 epochs (33 % of 10 full runs); 1 of 10 runs in full"
         in shown.output
     )
     assert "time: at 5 s an epoch (measured in its journal)" in shown.output

@@ -10,6 +10,7 @@ from tuning.stock_words import ignored, refused
 HEAD = (
     "format: 1\nname: a\ndata: {set: synthetic}\nsearch: {method: {skeletonclr: {temperature: {log: [0.05, 0.5]}}}}\n"
 )
+TWO = "format: 1\nname: a\ndata: {set: synthetic}\nsearch: {method: {one_of: {skeletonclr: {}, skeletonbyol: {}}}}\n"
 
 
 @pytest.mark.parametrize("engine", ["stock", "random-asha"])
@@ -45,21 +46,32 @@ def test_all_of_them_at_once() -> None:
 
 
 def test_defaults_are_each_engines_own() -> None:
-    """A file that says nothing of rule and sampler runs with every engine, and is told what it gets."""
-    spec, _ = check_text(HEAD)
+    """A file that says nothing of rule, ladder and sampler runs with every engine, and is told what it gets."""
+    spec, _ = check_text(TWO)
     stops = "ends a trial at a rung where it is not among the best, as `rule: stop` does"
+    shares = "compares all methods at every rung, as `ladder: shared` does"
     assert refused(spec, "stock") == refused(spec, "random-asha") == []
     assert ignored(spec, "stock") == [
         f"--engine stock {stops}",
+        f"--engine stock {shares}",
         "--engine stock proposes by Optuna's TPE, as `sampler: {name: tpe}` does",
     ]
-    assert ignored(spec, "random-asha") == [f"--engine random-asha {stops}"]
+    assert ignored(spec, "random-asha") == [f"--engine random-asha {stops}", f"--engine random-asha {shares}"]
     assert ignored(spec, "skeltune") == []
+
+
+@pytest.mark.parametrize("text", [HEAD, TWO + "schedule: {asha: {ladder: shared}}\n"])
+def test_of_one_method_or_a_shared_ladder_nothing_is_lost(text: str) -> None:
+    spec, _ = check_text(text)
+    for engine in ("stock", "random-asha"):
+        assert refused(spec, engine) == []
+        assert not any("ladder" in note for note in ignored(spec, engine))
 
 
 def test_what_is_written_and_ignored_is_said() -> None:
     text = "schedule: {asha: {rule: stop, repeats: 3}}\nsampler: {name: tpe, random_share: 0.5}\n"
     spec, _ = check_text(HEAD + text)
+    assert refused(spec, "stock") == []
     repeats, share = (
         "repeats no trial: `schedule.asha.repeats` is ignored",
         "knows no `sampler.random_share`: it is ignored",

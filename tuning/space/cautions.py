@@ -70,10 +70,12 @@ def _startup_warnings(spec: SearchSpec, methods: int) -> list[str]:
     asha, startup = spec.schedule.asha, spec.sampler.startup_trials
     if methods == 1:
         return []
-    if asha.ladder == "per_method" and startup < asha.eta * methods:
+    if asha.ladder == "per_method" and len(spec.schedule.rungs()) > 1 and startup < asha.eta * methods:
+        default = "" if "ladder" in asha.model_fields_set else " (the default)"
         return [
-            f"ladder: per_method compares within a method, and {startup} start-up trials are {startup // methods} for "
-            f"each of {methods}, fewer than eta = {asha.eta}; sampler.startup_trials of {asha.eta * methods} would do"
+            f"ladder: per_method{default} compares within a method: of {startup} start-up {plural('trial', startup)} "
+            f"each of {methods} methods has {startup // methods}, fewer than eta = {asha.eta}; "
+            f"sampler.startup_trials of {asha.eta * methods} would do"
         ]
     if startup < methods:
         return [

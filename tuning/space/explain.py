@@ -146,9 +146,8 @@ def _climbing(spec: SearchSpec, space: Space) -> str:
     if len(spec.schedule.rungs()) == 1:
         return "every trial is a full run"
     others = "wait and may go on later" if asha.rule == "promote" else "end there"
-    parts = [f"at each rung but the last about one in {asha.eta} goes on, the others {others}"]
-    if asha.ladder == "per_method" and len(space.branches) > 1:
-        parts.append("below the top trials are compared within their method")
+    whose = " of each method" if asha.ladder == "per_method" and len(space.branches) > 1 else ""
+    parts = [f"at each rung but the last about one in {asha.eta}{whose} goes on, the others {others}"]
     if asha.brackets > 1:
         parts.append(
             f"{min(asha.brackets, len(spec.schedule.rungs()))} brackets, each a rung later than the one before"

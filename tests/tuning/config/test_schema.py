@@ -37,7 +37,7 @@ def test_defaults() -> None:
     assert (spec.sampler.name, spec.sampler.startup_trials, spec.sampler.random_share) == ("portfolio", 10, 0.2)
     assert (spec.probe.solver, spec.objectives, spec.warm_start) == ("lbfgs", ("top1",), ())
     asha = spec.schedule.asha
-    assert (asha.rule, asha.ladder, asha.brackets, asha.grow, asha.repeats) == ("promote", "shared", 1, False, 5)
+    assert (asha.rule, asha.ladder, asha.brackets, asha.grow, asha.repeats) == ("promote", "per_method", 1, False, 5)
     assert (spec.budget.in_flight, spec.budget.on_end, spec.budget.epochs, spec.budget.money) == (
         "finish",
         "finish",
@@ -201,7 +201,7 @@ def test_the_hash_notices_what_decides_something() -> None:
 
 
 def test_the_hash_notices_every_word_that_decides_who_goes_on() -> None:
-    words = ("rule: stop", "ladder: per_method", "brackets: 2", "grow: true", "repeats: 0", "eta: 2")
+    words = ("rule: stop", "ladder: shared", "brackets: 2", "grow: true", "repeats: 0", "eta: 2")
     texts = [LEAST, *(LEAST + f"schedule: {{asha: {{{word}}}}}\n" for word in words)]
     texts += [LEAST + "objectives: [top1, parameters]\n", LEAST + "sampler: {random_share: 0.5}\n"]
     assert len({read(text).space_hash() for text in texts}) == len(texts)

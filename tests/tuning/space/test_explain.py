@@ -107,9 +107,10 @@ GROW = (
 )
 BRACKETS = "brackets: 4 on 3 rungs: 3 is the most that differ, and the last of them trains every trial in full"
 PER_METHOD = (
-    "ladder: per_method compares within a method, and 5 start-up trials are 2 for each of 2, fewer than eta = 3; "
+    "ladder: per_method{} compares within a method: of {} each of 2 methods has {}, fewer than eta = 3; "
     "sampler.startup_trials of 6 would do"
 )
+EACH = " for each of 2 methods"
 TWO_OBJECTIVES = (
     "two objectives, top1 and parameters: a front of trade-offs takes more trials to find than one best, and at a rung "
     "a cheap trial may take the place of a more accurate one"
@@ -128,29 +129,44 @@ def asha(words: str) -> str:
         (asha("grow: true, min: 9, repeats: 0"), [GROW]),
         (asha("brackets: 3"), []),
         (asha("brackets: 4"), [BRACKETS]),
-        ("budget: {trials: 9}\n" + asha("repeats: 0"), []),
-        ("budget: {trials: 8}\n" + asha("repeats: 0"), [FEW.format(8, "", "1 full run")]),
-        ("budget: {trials: 8}\n" + asha("repeats: 0, min: 9"), [FEW.format(8, "", "2 full runs")]),
+        ("budget: {trials: 9}\n" + asha("ladder: shared, repeats: 0"), []),
+        ("budget: {trials: 8}\n" + asha("ladder: shared, repeats: 0"), [FEW.format(8, "", "1 full run")]),
+        ("budget: {trials: 8}\n" + asha("ladder: shared, repeats: 0, min: 9"), [FEW.format(8, "", "2 full runs")]),
+        ("budget: {trials: 18}\n" + asha("repeats: 0"), []),
+        ("budget: {trials: 17}\n" + asha("repeats: 0"), [FEW.format(17, EACH, "1 full run")]),
+        ("budget: {trials: 17}\n" + asha("repeats: 0, min: 9"), [FEW.format(17, EACH, "4 full runs")]),
         ("budget: {trials: 8}\n" + asha("repeats: 0, brackets: 3"), []),  # whose last bracket is of full runs
-        ("budget: {epochs: 55}\n" + asha("repeats: 0"), [FEW.format(7, "", "1 full run")]),  # of 7 epochs on average
+        (
+            "budget: {epochs: 55}\n" + asha("ladder: shared, repeats: 0"),
+            [FEW.format(7, "", "1 full run")],  # of 7 epochs on average
+        ),
         ("budget: {minutes: 1}\n" + asha("repeats: 0"), []),
         (
             "budget: {trials: 17}\n" + asha("ladder: per_method, repeats: 0"),
-            [FEW.format(17, " for each of 2 methods", "1 full run")],
+            [FEW.format(17, EACH, "1 full run")],
         ),
         ("sampler: {startup_trials: 6}\n" + asha("ladder: per_method"), []),
-        ("sampler: {startup_trials: 5}\n" + asha("ladder: per_method"), [PER_METHOD]),
         (
-            "sampler: {startup_trials: 1}",
+            "sampler: {startup_trials: 5}\n" + asha("ladder: per_method"),
+            [PER_METHOD.format("", "5 start-up trials", 2)],
+        ),
+        ("sampler: {startup_trials: 6}", []),
+        ("sampler: {startup_trials: 1}", [PER_METHOD.format(" (the default)", "1 start-up trial", 0)]),
+        ("sampler: {startup_trials: 5}\n" + asha("ladder: shared"), []),
+        (
+            "sampler: {startup_trials: 1}\n" + asha("ladder: shared"),
             ["sampler.startup_trials is 1, below the 2 methods; each of them is tried once all the same"],
         ),
         (asha("repeats: 2"), [TWO_REPEATS]),
-        ("budget: {trials: 10}", [TWO_REPEATS]),  # of five that are asked for, ten trials have two
+        (
+            "budget: {trials: 10}\n" + asha("ladder: shared"),
+            [TWO_REPEATS],  # of five that are asked for, ten trials have two
+        ),
         (asha("repeats: 6"), ["asha.repeats: 6 x 3 epochs are 11 % of the search, to measure noise alone"]),
         (asha("repeats: 6, brackets: 2"), []),  # whose trials take more epochs
         (
             "budget: {epochs: 26}\n" + asha("repeats: 0"),
-            ["budget.epochs of 26 are less than one full run of 27", FEW.format(3, "", "1 full run")],
+            ["budget.epochs of 26 are less than one full run of 27", FEW.format(3, EACH, "1 full run")],
         ),
         ("objectives: [top1, parameters]", [TWO_OBJECTIVES]),
     ],
@@ -162,6 +178,13 @@ def test_words_that_do_not_fit_together(lines: str, says: list[str]) -> None:
 def test_one_method_needs_no_ladder_of_its_own() -> None:
     alone = HEAD + "search: {method: {skeletonclr: {temperature: {log: [0.05, 0.5]}}}}\nsampler: {startup_trials: 0}\n"
     assert said(alone + asha("ladder: per_method"), None) == []
+    (line,) = [t for t in explain(*check_text(alone + asha("ladder: per_method"))) if t.startswith("ladder:")]
+    assert "about one in 3 goes on" in line
+
+
+def test_one_rung_compares_nobody_within_a_method() -> None:
+    text = FREE + "sampler: {startup_trials: 5}\n" + asha("min: 27, repeats: 0")
+    assert said(text, None) == ["the first rung is the last (27 epochs): nothing is ever stopped early"]
 
 
 def test_the_fewest_repeats_are_the_engines() -> None:
@@ -171,9 +194,10 @@ def test_the_fewest_repeats_are_the_engines() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("", "about one in 3 goes on, the others wait and may go on later"),
-        ("rule: stop", "about one in 3 goes on, the others end there"),
-        ("ladder: per_method", "may go on later; below the top trials are compared within their method"),
+        ("", "about one in 3 of each method goes on, the others wait and may go on later"),
+        ("rule: stop", "about one in 3 of each method goes on, the others end there"),
+        ("ladder: shared", "about one in 3 goes on, the others wait and may go on later"),
+        ("ladder: shared, rule: stop", "about one in 3 goes on, the others end there"),
         ("brackets: 9", "may go on later; 3 brackets, each a rung later than the one before"),
         ("grow: true", "may go on later; the highest rung in use rises only while the order of the best changes"),
         ("min: 27", "probed after 27 epochs; every trial is a full run"),
