@@ -17,7 +17,7 @@ THEIRS = ("tpe", "random")  # samplers
 def refused(spec: SearchSpec, engine: str) -> list[str]:
     """A fault for each word of the space that ``engine`` has no meaning for; none for our own engine.
 
-    ``promote``, ``per_method`` and ``portfolio`` are refused where the file writes them: defaults are each engine's own.
+    ``promote``, ``per_method`` and ``portfolio`` are refused where the file writes them: a default is nobody's wish.
     """
     if engine == OURS:
         return []
