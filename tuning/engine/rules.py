@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 from tuning.engine.ladder import Ladder
 from tuning.engine.objectives import ONE, Objectives
-from tuning.engine.rungs import ParetoTable, Table
+from tuning.engine.rungs import Entry, ParetoTable, Table
 from tuning.engine.state import CULLED, FAULTY, GO, PAUSE, TOP, JournalState, TrialState
 
 METHOD = "method"
@@ -150,13 +150,18 @@ class Rules:
         full = any(table.scored for key, table in self.tables.items() if key[2] >= self.ladder.top)
         if full and (only_first or self.ladder.rule == "promote"):
             return None
+        found: list[tuple[int, Entry]] = []  # the best of each table; those of the highest rung come first
         for epoch, table in self._below(self.cap if full else self.ladder.top):
             if full and table.went:
                 continue
-            for number in table.best(len(table), self._tie(table, epoch)):
-                if self._waits(number, epoch):
-                    return number, epoch
-        return None
+            best = table.best(len(table), self._tie(table, epoch))
+            waiting = next((number for number in best if self._waits(number, epoch)), None)
+            if waiting is not None:
+                found.append((epoch, table.known[waiting]))
+        if not found:
+            return None
+        epoch, entry = min(found, key=lambda pair: (-pair[0], pair[1]))
+        return entry.trial, epoch
 
     def _waits(self, number: int, epoch: int) -> bool:
         trial = self.state.trials[number]

@@ -12,7 +12,7 @@ from tests_engine_helpers import TWO, Hand, setting_of
 from tuning.engine.ladder import Ladder
 from tuning.engine.rules import Rules
 from tuning.engine.rungs import Table
-from tuning.engine.state import COLLAPSED, DIVERGED, FAILED
+from tuning.engine.state import COLLAPSED, DIVERGED, FAILED, Report
 
 SCORES = st.one_of(st.none(), st.just(math.nan), st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.3, 0.5, 1.0]))
 LOSSES = st.one_of(st.none(), st.sampled_from([0.5, 1.0, 2.0]))
@@ -440,3 +440,15 @@ def test_a_search_by_promotion_ends_with_a_full_run_if_any_trial_could_have_one(
     assert all(t.paused for t in waiting)
     rules = Rules(hand.engine.ladder, hand.state)  # a replay has the same tables
     assert rules.tables == {key: table for key, table in hand.engine.rules.tables.items() if len(table)}
+
+
+def test_the_last_one_to_go_on_is_the_best_of_all_methods() -> None:
+    """With a ladder per method, and room in none, it is not the first name of the alphabet that climbs."""
+    hand = Hand(setting_of(startup=4, per_method=True, budget={"trials": 4}), TWO)
+    asked = [hand.ask() for _ in range(4)]
+    assert {hand.state.trials[number].draws["method"] for number in asked} == {"a", "b"}
+    for number in asked:
+        score = 0.8 if hand.state.trials[number].draws["method"] == "b" else 0.2
+        hand.engine.report(number, Report(1, True, score - 0.01 * number, 1.0, 1.0))
+    climber = hand.ask()
+    assert climber == min(n for n in asked if hand.state.trials[n].draws["method"] == "b")
