@@ -242,7 +242,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--simulated", type=int, default=0, metavar="N", help="a whole search of so many trials")
     parser.add_argument("--at", default="", help="time asks beside so many random trials: 1000,10000")
     parser.add_argument("--asks", type=int, default=30, help="how many of them")
-    parser.add_argument("--samplers", default="random,tpe", help="random, tpe, gp, cmaes, portfolio")
+    parser.add_argument("--samplers", default="random,tpe", help="random, tpe, gp, cmaes, rank_gp, portfolio")
     parser.add_argument("--rule", default="promote", choices=("promote", "stop"))
     parser.add_argument("--workers", type=int, default=16)
     parser.add_argument("--profile", action="store_true", help="say where the time goes (and be slower)")
@@ -253,7 +253,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def jobs_of(args: argparse.Namespace) -> list[Job]:
     """What is to be measured. Raises ``InputError``."""
     samplers = [word for word in args.samplers.split(",") if word]
-    known = ("random", "tpe", "gp", "cmaes", "portfolio")
+    known = ("random", "tpe", "gp", "cmaes", "rank_gp", "portfolio")
     faults = [f"--samplers: '{name}' is none of {', '.join(known)}" for name in samplers if name not in known]
     counts = [text.strip() for text in args.at.split(",") if text.strip()]
     faults += [f"--at: '{text}' is no number of trials" for text in counts if not text.isdecimal() or int(text) < 1]
