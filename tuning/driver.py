@@ -23,11 +23,13 @@ def run_search(
     runs: Path | str = "runs",
     engine: str = "skeltune",
     address: str | None = None,
+    seconds_per_epoch: float | None = None,
     say: Callable[[str], None] = print,
 ) -> Path | None:
     """Run or continue the search of ``space_file`` in ``runs/<name>``; returns the path of best.yaml if it got there.
 
-    Raises ``InputError`` for whatever the user can mend. Safe to kill at any instant: the same call goes on.
+    ``seconds_per_epoch`` only serves to say beforehand how long it will take. Raises ``InputError`` for whatever the
+    user can mend. Safe to kill at any instant: the same call goes on.
     """
     if engine not in ENGINES:
         raise InputError(f"engine '{engine}' is not one of {', '.join(ENGINES)}")
@@ -55,7 +57,7 @@ def run_search(
         if done is not None:
             return done
         with _ray(address) as cluster:
-            return search.run(find_slots(plan.spec.budget, cluster))
+            return search.run(find_slots(plan.spec.budget, cluster), seconds_per_epoch)
 
 
 def _make(engine: str) -> Callable[[Plan, Journal, Callable[[str], None]], Search]:

@@ -44,8 +44,8 @@ class Search:
             return None
         return finished(self.plan, self.journal, self.say)
 
-    def run(self, slots: Slots) -> Path | None:
-        """The search, then its finish."""
+    def run(self, slots: Slots, seconds_per_epoch: float | None = None) -> Path | None:
+        """The search, then its finish. ``seconds_per_epoch``: a guess, for what is said before the start."""
         from tuning.finish import finish
 
         known = len(self.journal.state.trials)
@@ -58,7 +58,9 @@ class Search:
                 f"{len(pending) - waiting} to continue{wait}"
             )
         else:
-            for line in budget_lines(self.plan.spec, self.plan.space, pace_of(self.plan.space, None, slots)):
+            for line in budget_lines(
+                self.plan.spec, self.plan.space, pace_of(self.plan.space, None, slots, seconds_per_epoch)
+            ):
                 self.say(line)
         with self.stop.on_interrupt(), told_plainly(self.journal):
             begun = time.monotonic()

@@ -22,6 +22,9 @@ def run(
     engine: Annotated[
         str, typer.Option(help="skeltune; to compare with: stock (Ray's own classes), random-asha.")
     ] = "skeltune",
+    seconds_per_epoch: Annotated[
+        float | None, typer.Option(min=0, help="What an epoch takes, to say beforehand how long the search will.")
+    ] = None,
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster: `auto`, host:port or ray://host:port.")
     ] = None,
@@ -33,14 +36,14 @@ def run(
     if dry_run:
         from tuning.preview import dry_run_lines
 
-        for line in dry_run_lines(path, runs):
+        for line in dry_run_lines(path, runs, seconds_per_epoch):
             typer.echo(line)
         return
     from tuning.driver import run_search
     from tuning.finish import NoFinalist
 
     try:
-        run_search(path, runs=runs, engine=engine, address=address, say=typer.echo)
+        run_search(path, runs=runs, engine=engine, address=address, seconds_per_epoch=seconds_per_epoch, say=typer.echo)
     except NoFinalist as error:
         typer.echo(f"skeltune: {error}", err=True)
         raise typer.Exit(1) from error
