@@ -11,8 +11,8 @@ from typing import Any
 
 from methods.training.seeds import derive_seed
 from tuning.engine.engine import Engine
-from tuning.engine.state import GO, Report, TrialState
-from tuning.recorder import SCORED, Observer
+from tuning.engine.state import GO, TrialState
+from tuning.recorder import Observer, report_of
 from tuning.run_files import trial_key
 from tuning.session import CHECKPOINT, Task
 from tuning.space import Space
@@ -42,13 +42,8 @@ class Floor:
 
     def task(self, trial: TrialState) -> Task:
         """What a worker needs to train a trial on from wherever its checkpoint is."""
-        return Task(
-            key=trial_key(trial.trial),
-            config=self.space.resolve(trial.draws).to_dict(),
-            seed=derive_seed(self.seed, "trial", trial.trial),
-            probe_at=self.engine.ladder.rungs,
-            folder=str(self.trial_folder(trial.trial).absolute()),
-        )
+        folder = self.trial_folder(trial.trial)
+        return trial_task(self.space, trial, self.seed, self.engine.ladder.rungs, folder)
 
     def trial_folder(self, trial: int) -> Path:
         return self.folder / "trials" / trial_key(trial)
@@ -103,9 +98,12 @@ class Floor:
             observer.close()
 
 
-def report_of(result: Mapping[str, Any]) -> Report:
-    """One epoch's result as the journal keeps it."""
-    logs = {key: value for key, value in result.items() if key not in SCORED}
-    return Report(
-        int(result["epoch"]), bool(result["rung"]), result.get("top1"), result.get("loss"), result["seconds"], logs
+def trial_task(space: Space, trial: TrialState, seed: int, probe_at: tuple[int, ...], folder: Path) -> Task:
+    """What a worker needs to train a trial of a search with ``seed``; ``folder`` is where its checkpoint lies."""
+    return Task(
+        key=trial_key(trial.trial),
+        config=space.resolve(trial.draws).to_dict(),
+        seed=derive_seed(seed, "trial", trial.trial),
+        probe_at=probe_at,
+        folder=str(folder.absolute()),
     )

@@ -59,10 +59,7 @@ class Recorder:
         """Keep one epoch's result (of :meth:`Session.step`); False when it was known, or is no result of an epoch."""
         if "ended" in result:
             return False
-        logs = {key: value for key, value in result.items() if key not in SCORED}
-        report = Report(
-            int(result["epoch"]), bool(result["rung"]), result.get("top1"), result.get("loss"), result["seconds"], logs
-        )
+        report = report_of(result)
         new = self.journal.report(trial, report)
         if new:
             state = self.journal.state.trials[trial]
@@ -91,3 +88,11 @@ class Recorder:
     def close(self) -> None:
         for observer in self.observers:
             observer.close()
+
+
+def report_of(result: Mapping[str, Any]) -> Report:
+    """One epoch's result as the journal keeps it."""
+    logs = {key: value for key, value in result.items() if key not in SCORED}
+    return Report(
+        int(result["epoch"]), bool(result["rung"]), result.get("top1"), result.get("loss"), result["seconds"], logs
+    )

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from methods.training.seeds import derive_seed
 from tuning.control import Inbox
 from tuning.engine.budget import Budget
 from tuning.engine.journal import Journal
 from tuning.engine.state import TrialState
+from tuning.floor import trial_task
 from tuning.plan import Plan
 from tuning.recorder import Recorder
-from tuning.run_files import trial_key
 from tuning.search import Search
-from tuning.session import Task
 from tuning.slots import Slots
 
 
@@ -62,12 +60,5 @@ class StockSearch(Search):
     def _task(self, trial: TrialState) -> dict[str, Any]:
         from tuning.trial import task_config
 
-        return task_config(
-            Task(
-                key=trial_key(trial.trial),
-                config=self.plan.space.resolve(trial.draws).to_dict(),
-                seed=derive_seed(self.plan.spec.seed, "trial", trial.trial),
-                probe_at=self.plan.ladder.rungs,
-                folder=str(self.recorder.trial_folder(trial.trial).absolute()),
-            )
-        )
+        folder = self.recorder.trial_folder(trial.trial)
+        return task_config(trial_task(self.plan.space, trial, self.plan.spec.seed, self.plan.ladder.rungs, folder))

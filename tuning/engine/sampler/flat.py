@@ -28,8 +28,9 @@ from tuning.engine.sampler.shares import likely_method
 from tuning.engine.sampler.storage import ListStorage
 from tuning.engine.sampler.study import distribution
 from tuning.space.domains import same
+from tuning.space.load import SAMPLER_PACKAGES
 
-NEEDS = {"gp": ("scipy", "torch"), "cmaes": ("cmaes",)}  # what Optuna's samplers import when they are asked
+NEEDS = SAMPLER_PACKAGES  # what Optuna's samplers import when they are asked
 GP_MOST, GP_FEWEST = 120, 5  # observations: an ask takes time by their cube; with fewer there is nothing to model
 CMA_MOST, CMA_FEWEST = 200, 10  # the distribution is that of the best tenth of these (warm-started CMA-ES's gamma)
 _normal = NormalDist()
