@@ -152,17 +152,23 @@ def test_nobody_names_a_single_method(module: str) -> None:
 
 # --- tuning ---------------------------------------------------------------------------------------------------------
 
-RAY = {"tuning.driver", "tuning.fit", "tuning.trial", "tuning.stock", "tuning.jobs", "tuning.adapters"}
+RAY = {
+    "tuning.driver", "tuning.fit", "tuning.trial", "tuning.stock", "tuning.jobs", "tuning.adapters", "tuning.places",
+    "tuning.watching.view", "tuning.watching.preflight", "tuning.watching.over_client",
+    "tuning.launch.job_client", "tuning.launch.ray_cluster", "tuning.launch.ray_schema_check",
+}  # fmt: skip
 OPTUNA = {"tuning.stock", "tuning.observe.mirror"}  # and the model of the search in tuning.engine
 SEES_NOTHING_OF = [  # (room, what it must not import, late imports too)
     ("tuning.config", {"ray", "optuna", "torch"}), ("tuning.space", {"ray", "optuna", "torch"}),
-    ("tuning.engine", {"ray", "torch"}), ("tuning.observe", {"ray"}),
+    ("tuning.engine", {"ray", "torch"}), ("tuning.observe", {"ray"}), ("tuning.storage", {"ray", "torch", "optuna"}),
+    ("tuning.launch", {"torch", "optuna"}),
     ("tuning.cli", {"ray", "optuna", "torch"}),
 ]  # fmt: skip
 UPSTAIRS = [  # (room, what of tuning it may import)
     ("tuning.config", ("tuning.config",)),
     ("tuning.space", ("tuning.space", "tuning.config")),
     ("tuning.engine", ("tuning.engine", "tuning.config", "tuning.space")),
+    ("tuning.storage", ("tuning.storage", "tuning.engine", "tuning.files")),
 ]
 TUNING = [m for m in MODULES if below(m, "tuning")]
 

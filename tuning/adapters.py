@@ -8,26 +8,28 @@ failure ends a Ray trial too, and the engine asks for the trial again: Ray retri
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import ray
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from methods.errors import InputError
+from tuning.engine.mishaps import MEMORY
 from tuning.floor import Floor
-from tuning.stock import last_line, number_of
+from tuning.places import PlacedScheduler
+from tuning.stock import mishap_of, number_of
 from tuning.trial import task_config, unpack
 from tuning.unsaved import Unsaved
+from tuning.watching.view import ClusterView
 
 
 class EngineSearcher(Unsaved, Searcher):  # type: ignore[misc]  # ray is not typed
     """Hands out the engine's segments. ``slots``: how many may be at work now."""
 
-    def __init__(self, floor: Floor, slots: Callable[[], int]) -> None:
+    def __init__(self, floor: Floor, slots: Callable[[], int], view: ClusterView) -> None:
         super().__init__(metric="top1", mode="max")
-        self.floor, self.slots = floor, slots
+        self.floor, self.slots, self.view = floor, slots, view
         self._given: dict[str, int] = {}
         self._holder: dict[int, str] = {}  # trial -> the Ray trial that has it now
 
@@ -39,7 +41,9 @@ class EngineSearcher(Unsaved, Searcher):  # type: ignore[misc]  # ray is not typ
         if task is not None:
             number = int(task.key[1:])
             self._given[trial_id], self._holder[number] = number, trial_id
-            return task_config(task)
+            failures = self.floor.engine.state.trials[number].failures
+            alone = bool(failures) and failures[-1].kind == MEMORY  # a neighbour may have had what it lacked
+            return task_config(task, self.view.avoid(), alone)
         engine = self.floor.engine
         over = engine.finished or (engine.interrupted() and not engine.busy)
         return Searcher.FINISHED if over else None  # type: ignore[no-any-return]
@@ -57,15 +61,17 @@ class EngineSearcher(Unsaved, Searcher):  # type: ignore[misc]  # ray is not typ
         raise RuntimeError("a search is resumed from its journal, never from Ray's snapshot")
 
 
-class EngineScheduler(Unsaved, FIFOScheduler):  # type: ignore[misc]  # ray is not typed
+class EngineScheduler(PlacedScheduler):
     """Tells the engine what came, and Ray what the engine decided."""
 
-    def __init__(self, floor: Floor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.floor = floor
+    def __init__(self, floor: Floor, view: ClusterView, places: Callable[[], int]) -> None:
+        super().__init__(places)
+        self.floor, self.view = floor, view
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         payload = unpack(result)
+        if payload is not None:
+            self.view.bad.worked(str(payload.get("node", "")))
         if payload is None or self.floor.result(number_of(trial), payload):
             return str(TrialScheduler.CONTINUE)
         return str(TrialScheduler.STOP)
@@ -78,24 +84,26 @@ class EngineScheduler(Unsaved, FIFOScheduler):  # type: ignore[misc]  # ray is n
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The trial's process failed: Ray gives it up, the engine decides whether it is asked for again."""
-        self.floor.failed(number_of(trial), last_line(trial))
+        mishap, number = mishap_of(trial), number_of(trial)
+        if self.view.bad.failed(mishap.node, number, mishap.kind):
+            self.view.tell_bad(mishap.node)
+        self.floor.failed(number, mishap.line, mishap.kind, mishap.node)
 
 
 class GrowingSlots:
-    """How many trials may be at work: what fits on the cluster as it is, looked at again every few seconds.
+    """How many trials may be at work: what fits on the cluster as it is, or as it will be when it has grown.
 
     ``count`` turns the cluster's resources into slots and raises what :func:`tuning.slots.find_slots` raises.
     """
 
-    EVERY_S = 5.0
-
-    def __init__(self, first: int, count: Callable[[dict[str, float]], int]) -> None:
-        self._now, self._count = first, count
-        self._looked = time.monotonic()
+    def __init__(self, first: int, view: ClusterView, count: Callable[[Mapping[str, float]], int]) -> None:
+        self._now, self._view, self._count = first, view, count
+        self._seen: Mapping[str, float] = {}
 
     def __call__(self) -> int:
-        if time.monotonic() - self._looked > self.EVERY_S:
-            self._looked = time.monotonic()
-            with contextlib.suppress(Exception):  # a node that comes or goes: what was known serves until the next look
-                self._now = self._count(ray.cluster_resources())
+        self._view.look()
+        if self._view.resources != self._seen:
+            self._seen = self._view.resources
+            with contextlib.suppress(InputError):  # none fits now: nodes come back
+                self._now = self._count(self._seen)
         return self._now

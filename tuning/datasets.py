@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,8 @@ from methods.data import SkeletonDataset, Split, make_split, open_dataset
 from methods.errors import InputError
 from methods.training.clips import Clips
 from tuning.config.schema import SearchSpec
-from tuning.space.load import locate_data
-
-
-def cache_root() -> Path:
-    """Where what can be made again is kept: $SKELTUNE_CACHE, else ~/.cache/skeltune."""
-    return Path(os.environ.get("SKELTUNE_CACHE") or Path.home() / ".cache" / "skeltune")
+from tuning.space.load import SYNTHETIC, locate_data
+from tuning.storage.scratch import cache_root
 
 
 def dataset_path(spec: SearchSpec) -> Path:
@@ -90,30 +86,50 @@ def plain_rule(rule: Any) -> Any:
 
 @dataclass(frozen=True)
 class DataSource:
-    """What a worker needs to find the data: plain values, fit to travel. ``fingerprint`` is what it must find there."""
+    """What a worker needs to find the data: plain values, fit to travel. ``fingerprint`` is what it must find there.
+
+    ``copy_from``: URL or path from where each node copies the dataset to its own cache, once; without it a node opens
+    ``path``. ``generated``: a node that lacks ``path`` makes the data itself.
+    """
 
     path: str
     fingerprint: str
     protocol: str | Mapping[str, Sequence[int]]
     validate_on: str | Mapping[str, Sequence[int] | float]
     seed: int
+    copy_from: str = ""
+    generated: bool = False
 
     def dataset(self) -> SkeletonDataset:
-        """Open (once a process) and check. Raises ``InputError`` when this machine holds other data at that path."""
-        found = _opened(self.path)
+        """Open (once a process) and check. Raises ``InputError`` when this node has no data there, or other data."""
+        path = self._here()
+        found = _opened(path)
         if found.fingerprint != self.fingerprint:
             raise InputError(
-                f"{self.path}: this is other data than the search began with "
+                f"{path}: on {socket.gethostname()} this is other data than the search began with "
                 f"(fingerprint {found.fingerprint[:12]}, expected {self.fingerprint[:12]})"
             )
         return found
+
+    def _here(self) -> str:
+        """Where this node has the data, after copying or generating it where that is the way."""
+        if self.copy_from:
+            return _copied(self.copy_from, self.fingerprint)
+        if Path(self.path).exists():
+            return self.path
+        if self.generated:
+            return str(synthetic_path())
+        raise InputError(
+            f"{self.path}: {socket.gethostname()} has no such folder; let every node see it (a shared file system "
+            "mounted at the same place), or give --data-from URL, from where each node copies the dataset once"
+        )
 
     def split(self) -> Split:
         return make_split(self.dataset(), self.protocol, self.validate_on, self.seed)
 
     def clips(self, frames: int, steps: Sequence[str]) -> Clips:
         """Clips of ``frames`` frames after the named steps; the array is built at first use and memory-mapped."""
-        return _clips(self.path, self.fingerprint, frames, tuple(steps))
+        return _clips(str(self.dataset().path), self.fingerprint, frames, tuple(steps))
 
 
 @lru_cache(maxsize=4)
@@ -126,13 +142,45 @@ def _clips(path: str, fingerprint: str, frames: int, steps: tuple[str, ...]) -> 
     return clips_of(_opened(path), frames, steps)
 
 
-def source_of(spec: SearchSpec) -> DataSource:
-    """Open the dataset that a spec names. Raises ``InputError`` for a wrong path or a damaged dataset."""
-    path = dataset_path(spec)
+@lru_cache(maxsize=4)
+def _copied(copy_from: str, fingerprint: str) -> str:
+    from tuning.storage.data_copy import local_copy
+
+    return str(local_copy(copy_from, fingerprint))
+
+
+def source_of(spec: SearchSpec, copy_from: str = "") -> DataSource:
+    """Open the dataset that a spec names. Raises ``InputError`` for a wrong path or a damaged dataset.
+
+    ``copy_from``: where nodes copy it from. It may be the only place where the data is; where the path of the spec is
+    there too, both must hold the same.
+    """
     data = spec.data
-    return DataSource(
-        str(path), _opened(str(path)).fingerprint, plain_rule(data.split), plain_rule(data.validate_on), spec.seed
-    )
+    rules = (plain_rule(data.split), plain_rule(data.validate_on), spec.seed)
+    if not copy_from:
+        path = str(dataset_path(spec))
+        return DataSource(path, _opened(path).fingerprint, *rules, generated=data.set == SYNTHETIC)
+    from tuning.storage.data_copy import remote_meta
+    from tuning.storage.store import open_store
+
+    copy_from = open_store(copy_from).url  # a path becomes absolute: nodes do not stand where the driver stands
+    fingerprint = str(remote_meta(copy_from)["fingerprint"])
+    path = _path_if_there(spec)
+    if path and _opened(path).fingerprint != fingerprint:
+        raise InputError(
+            f"--data-from {copy_from}: holds other data than {path}, which data.set names (fingerprints "
+            f"{fingerprint[:12]} and {_opened(path).fingerprint[:12]}); copy the dataset there again"
+        )
+    return DataSource(path or _copied(copy_from, fingerprint), fingerprint, *rules, copy_from=copy_from)
+
+
+def _path_if_there(spec: SearchSpec) -> str:
+    """The dataset that the spec names, if this machine has it; else nothing."""
+    try:
+        locate_data(spec)
+    except InputError:
+        return ""
+    return str(dataset_path(spec))
 
 
 __all__ = ["DataSource", "cache_root", "dataset_path", "source_of"]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from methods.errors import InputError
 from tuning.engine.journal import Journal
 from tuning.plan import Plan, open_run, plan_search
+from tuning.run_files import NODES_FILE
 from tuning.search import Search
 from tuning.slots import find_slots
+
+if TYPE_CHECKING:
+    from tuning.stored import Stored
 
 ENGINES = ("skeltune", "stock", "random-asha")
 
@@ -24,16 +29,23 @@ def run_search(
     engine: str = "skeltune",
     address: str | None = None,
     seconds_per_epoch: float | None = None,
+    expect: Mapping[str, float] | None = None,
+    store: str = "",
+    data_from: str = "",
     say: Callable[[str], None] = print,
 ) -> Path | None:
     """Run or continue the search of ``space_file`` in ``runs/<name>``; returns the path of best.yaml if it got there.
 
-    ``seconds_per_epoch`` only serves to say beforehand how long it will take. Raises ``InputError`` for whatever the
-    user can mend. Safe to kill at any instant: the same call goes on.
+    ``address``: None starts Ray on this machine; ``auto``, ``host:port`` and ``ray://host:port`` use one that runs.
+    ``expect``: what that cluster has when it has grown, e.g. ``{"CPU": 64, "GPU": 8}``; trials queue for it, which is
+    what makes it grow. ``store``: a URL where journal and checkpoints are copied to, for nodes that share no disk and a
+    head whose disk may be lost. ``data_from``: from where each node copies the dataset. ``seconds_per_epoch`` only
+    serves to say beforehand how long it will take. Raises ``InputError`` for whatever the user can mend. Safe to kill
+    at any instant: the same call goes on.
     """
     if engine not in ENGINES:
         raise InputError(f"engine '{engine}' is not one of {', '.join(ENGINES)}")
-    plan = plan_search(Path(space_file), Path(runs))
+    plan = plan_search(Path(space_file), Path(runs), data_from)
     if len(plan.space.branches) == 1 and not any(plan.space.free.values()):
         raise InputError(
             f"{space_file}: there is nothing to search, every parameter is fixed; train it with: "
@@ -51,13 +63,41 @@ def run_search(
         find_slots(plan.spec.budget, this_machine())  # a wish that cannot be met is told before anything starts
     for note in notes:
         say(f"note: {note}")
-    with open_run(plan, engine) as journal:
+    stored = _stored(store, plan, say)
+    with open_run(plan, engine, say) as journal:
         search = _make(engine)(plan, journal, say)
+        search.stored = stored
         done = search.done_before()
         if done is not None:
             return done
-        with _ray(address) as cluster:
-            return search.run(find_slots(plan.spec.budget, cluster), seconds_per_epoch)
+        with _copying(stored, journal), _ray(address):
+            from tuning.ground import prepare
+            from tuning.watching.view import ClusterView
+
+            view = ClusterView(plan.folder / NODES_FILE, say, expect)
+            view.look()
+            ground = prepare(plan, view, say, stored=stored, cluster=address is not None)
+            return search.run(ground, seconds_per_epoch)
+
+
+def _stored(store: str, plan: Plan, say: Callable[[str], None]) -> Stored | None:
+    if not store:
+        return None
+    from tuning.stored import Stored
+
+    return Stored(store, plan, say)
+
+
+@contextmanager
+def _copying(stored: Stored | None, journal: Journal) -> Iterator[None]:
+    if stored is None:
+        yield
+        return
+    stored.begin(journal)
+    try:
+        yield
+    finally:
+        stored.close()
 
 
 def _make(engine: str) -> Callable[[Plan, Journal, Callable[[str], None]], Search]:
@@ -78,27 +118,37 @@ def this_machine() -> dict[str, float]:
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[Mapping[str, float]]:
-    """A connection to Ray; gives the cluster's resources. A local Ray is started and ended here."""
+def _ray(address: str | None) -> Iterator[None]:
+    """A connection to Ray. A local Ray is started and ended here."""
     quiet_ray()
     import ray
 
     if ray.is_initialized():  # somebody else's (a notebook, a test): leave it running
-        yield ray.cluster_resources()
+        yield
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         ray.init(include_dashboard=False, **options)
     else:
+        if address.startswith("ray://"):  # that cluster runs what is installed here
+            options["runtime_env"] = {"py_modules": [str(package_folder(name)) for name in ("methods", "tuning")]}
         try:
             ray.init(address=address, **options)
         except (ConnectionError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0]
             raise InputError(f"no Ray cluster at '{address}': {first}") from error
     try:
-        yield ray.cluster_resources()
+        yield
     finally:
         ray.shutdown()
+
+
+def package_folder(name: str) -> Path:
+    """Where a package of ours is imported from."""
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        raise RuntimeError(f"no package {name}")
+    return Path(found.origin).parent
 
 
 def quiet_ray() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -139,7 +140,7 @@ def export(plan: Plan, outcome: Outcome, threads: int, say: Callable[[str], None
     copy_export(plan, say, again=True)
     shutil.rmtree(plan.folder / JOBS_FOLDER, ignore_errors=True)
     say(f"best configuration: {path}")
-    say(f"retrain it with: skeltune train {path}")
+    say(f"retrain it with: skeltune train {shlex.quote(str(path))}")
     return path
 
 

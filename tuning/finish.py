@@ -9,7 +9,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from methods.training.seeds import derive_seed
 from tuning.engine.finalists import (
@@ -41,7 +41,10 @@ from tuning.pareto_export import export_front
 from tuning.plan import Plan, Stop
 from tuning.run_files import BEST_FILE, trial_key
 from tuning.session import Task
-from tuning.slots import Slots
+
+if TYPE_CHECKING:
+    from tuning.ground import Ground
+    from tuning.stored import Stored
 
 
 class NoFinalist(Exception):
@@ -51,10 +54,11 @@ class NoFinalist(Exception):
 def finish(
     plan: Plan,
     journal: Journal,
-    slots: Slots,
+    ground: Ground,
     stop: Stop,
     say: Callable[[str], None],
     turn: Callable[[], None] | None = None,
+    stored: Stored | None = None,
 ) -> Path | None:
     """Confirm, retrain, test, export. Every job's result is in the journal, so an interruption repeats none of them.
 
@@ -64,15 +68,18 @@ def finish(
     there = finished(plan, journal, say)
     if there is not None:
         return there
-    jobs = _Jobs(plan, journal, slots, stop, say, turn)
+    jobs = _Jobs(plan, journal, ground, stop, say, turn)
     standing = _confirm(jobs)
     if standing is None or not _retrain(jobs, journal.state.trials[standing.scores[0].trial]):
         return None
     outcome = outcome_of(plan, journal.state)
     if outcome is None:
         return None
-    export_front(plan, journal.state, slots.threads, say)
-    return export(plan, outcome, slots.threads, say)
+    if stored is not None:
+        for number in outcome.retrained:
+            stored.bring(jobs.retrain(outcome.winner.trial, number))
+    export_front(plan, journal.state, ground.slots.threads, say)
+    return export(plan, outcome, ground.slots.threads, say)
 
 
 def finished(plan: Plan, journal: Journal, say: Callable[[str], None]) -> Path | None:
@@ -191,12 +198,12 @@ class _Jobs:
         self,
         plan: Plan,
         journal: Journal,
-        slots: Slots,
+        ground: Ground,
         stop: Stop,
         say: Callable[[str], None],
         turn: Callable[[], None] | None,
     ) -> None:
-        self.plan, self.journal, self.slots, self.stop, self.say = plan, journal, slots, stop, say
+        self.plan, self.journal, self.ground, self.stop, self.say = plan, journal, ground, stop, say
         self._turn = turn
         self._what: dict[str, dict[str, Any]] = {}
 
@@ -227,14 +234,14 @@ class _Jobs:
 
         left = [task for task in tasks if task.key not in self.journal.state.jobs]
         if left and not self.stop.asked:
-            scheduler = JobScheduler(left, self._done, lambda: self.stop.asked)
-
-            def failed(task: Task) -> None:
-                self._done(task, {"ended": "failed", "detail": scheduler.errors.get(task.key, "failed")})
-
-            searcher = JobSearcher(left, lambda: not self.stop.asked, failed)
-            fit(searcher, scheduler, self.plan, self.slots, retries=self.plan.spec.budget.retries, turn=self._turn)
+            retries = self.plan.spec.budget.retries
+            searcher = JobSearcher(left, lambda: not self.stop.asked, self._failed, retries, self.ground.view)
+            scheduler = JobScheduler(searcher, left, self._done, lambda: self.stop.asked, self.ground.places)
+            fit(searcher, scheduler, self.ground, self.plan.spec.budget, retries=0, turn=self._turn, say=self.say)
         return all(task.key in self.journal.state.jobs for task in tasks)
+
+    def _failed(self, task: Task, error: str) -> None:
+        self._done(task, {"ended": "failed", "detail": error})
 
     def _done(self, task: Task, result: Mapping[str, Any]) -> None:
         self.journal.job(task.key, {**result, "seed": task.seed, **self._what[task.key]})

@@ -5,12 +5,15 @@ Free of Ray: the adapters in `tuning/adapters.py` call it, and so may any other 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from methods.training.seeds import derive_seed
 from tuning.engine.engine import Engine
+from tuning.engine.mishaps import ERROR
 from tuning.engine.state import GO, TrialState
 from tuning.recorder import Observer, report_of
 from tuning.run_files import trial_key
@@ -22,10 +25,17 @@ class Floor:
     """One engine at work. Every call may come twice."""
 
     def __init__(
-        self, engine: Engine, space: Space, folder: Path, seed: int, observers: Sequence[Observer] = ()
+        self,
+        engine: Engine,
+        space: Space,
+        folder: Path,
+        seed: int,
+        observers: Sequence[Observer] = (),
+        drop: Callable[[Task], None] | None = None,
     ) -> None:
+        """``drop``: removes what a store has of a trial that ended."""
         self.engine, self.space, self.folder, self.seed = engine, space, folder, seed
-        self.observers = observers
+        self.observers, self._drop = observers, drop
         self._sweep()
         self._tell_ends()  # of what a killed driver had left undecided
 
@@ -36,8 +46,7 @@ class Floor:
         if segment is None:
             return None
         trial = self.engine.state.trials[segment.trial]
-        for observer in self.observers:
-            observer.begun(trial)
+        self._tell(lambda observer: observer.begun(trial))
         return self.task(trial)
 
     def task(self, trial: TrialState) -> Task:
@@ -52,7 +61,8 @@ class Floor:
         """Take in one result of :meth:`Session.step`; whether the worker trains on."""
         trial = self.engine.state.trials[number]
         if trial.ended is not None:  # cancelled or pruned: its worker has just written a checkpoint that nobody needs
-            (self.trial_folder(number) / CHECKPOINT).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (self.trial_folder(number) / CHECKPOINT).unlink(missing_ok=True)
         if "ended" in result:
             self.engine.ended(number, str(result["ended"]), str(result.get("detail", "")))
             self._tell_ends()
@@ -61,16 +71,15 @@ class Floor:
         new = report.epoch not in trial.reports and trial.ended is None
         verdict = self.engine.report(number, report)
         if new:
-            for observer in self.observers:
-                observer.reported(trial, report)
+            self._tell(lambda observer: observer.reported(trial, report))
         self._tell_ends()
         return verdict.word == GO
 
-    def failed(self, number: int, error: str) -> bool:
-        """A worker died or raised; whether the trial will be tried again."""
-        for observer in self.observers:
-            observer.faltered(self.engine.state.trials[number], error)
-        again = self.engine.failed(number, error)
+    def failed(self, number: int, error: str, kind: str = ERROR, node: str = "") -> bool:
+        """A worker died or raised; whether the trial will be tried again. ``kind`` as in :meth:`Engine.failed`."""
+        said = f"{error} (on {node})" if node else error
+        self._tell(lambda observer: observer.faltered(self.engine.state.trials[number], said))
+        again = self.engine.failed(number, error, kind, node)
         self._tell_ends()
         return again
 
@@ -81,9 +90,11 @@ class Floor:
 
     def _tell_ends(self) -> None:
         for trial in self.engine.news():
-            for observer in self.observers:
-                observer.ended(trial)
-            (self.trial_folder(trial.trial) / CHECKPOINT).unlink(missing_ok=True)
+            self._tell(partial(_ended, trial))
+            with contextlib.suppress(OSError):  # a storage that is away: the next start's sweep finds it
+                (self.trial_folder(trial.trial) / CHECKPOINT).unlink(missing_ok=True)
+            if self._drop is not None:
+                self._drop(self.task(trial))
 
     def _sweep(self) -> None:
         """Drop checkpoints of trials that ended, and halves of checkpoints: a kill may have come before."""
@@ -93,9 +104,19 @@ class Floor:
             if path.name != CHECKPOINT or (trial is not None and trial.ended is not None):
                 path.unlink(missing_ok=True)
 
+    def _tell(self, what: Callable[[Observer], None]) -> None:
+        """What observers cannot write ends no search: the journal has it, and everything is drawn from that again."""
+        for observer in self.observers:
+            with contextlib.suppress(OSError):
+                what(observer)
+
     def close(self) -> None:
         for observer in self.observers:
             observer.close()
+
+
+def _ended(trial: TrialState, observer: Observer) -> None:
+    observer.ended(trial)
 
 
 def trial_task(space: Space, trial: TrialState, seed: int, probe_at: tuple[int, ...], folder: Path) -> Task:
@@ -105,5 +126,6 @@ def trial_task(space: Space, trial: TrialState, seed: int, probe_at: tuple[int, 
         config=space.resolve(trial.draws).to_dict(),
         seed=derive_seed(seed, "trial", trial.trial),
         probe_at=probe_at,
+        upto=next((rung for rung in probe_at if trial.at(rung) is None), None),
         folder=str(folder.absolute()),
     )

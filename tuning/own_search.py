@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tuning.control import Inbox
 from tuning.engine.choices import choices_of
@@ -17,7 +18,10 @@ from tuning.floor import Floor
 from tuning.plan import Plan
 from tuning.search import Search
 from tuning.session import probed
-from tuning.slots import Slots, find_slots
+from tuning.slots import find_slots
+
+if TYPE_CHECKING:
+    from tuning.ground import Ground
 
 WARM = "warm_start"
 PRIORS = 3  # of each method, proposed first
@@ -74,11 +78,12 @@ class OwnSearch(Search):
     def over(self) -> bool:
         return self.engine.finished
 
-    def search(self, slots: Slots) -> None:
+    def search(self, ground: Ground) -> None:
         from tuning.adapters import EngineScheduler, EngineSearcher, GrowingSlots
         from tuning.fit import fit
         from tuning.observe.mirror import MIRROR_FILE, Mirror
 
+        slots, view = ground.slots, ground.view
         if self.journal.state.facts.get(SLOTS) is None:
             self.journal.fact(SLOTS, {"gpu": slots.gpu, "cpu": slots.cpu})
             self.engine = self._engine()
@@ -95,19 +100,23 @@ class OwnSearch(Search):
             cost=lambda trial: self.engine.objectives.cost(trial) or 0.0,
         )
         observers = (*self.observers(), mirror)
-        floor = Floor(self.engine, self.plan.space, self.plan.folder, spec.seed, observers)
-        growing = GrowingSlots(slots.count, lambda cluster: find_slots(spec.budget, cluster).count)
+        drop = self.stored.drop if self.stored is not None else None
+        floor = Floor(self.engine, self.plan.space, self.plan.folder, spec.seed, observers, drop)
+        if self.stored is not None:
+            self.stored.sweep([floor.task(trial) for trial in self.journal.state.pending])
+        growing = GrowingSlots(slots.count, view, lambda cluster: find_slots(spec.budget, cluster).count)
         try:
             self.turn()
             if not self.engine.finished:
                 fit(
-                    EngineSearcher(floor, growing),
-                    EngineScheduler(floor),
-                    self.plan,
-                    slots,
+                    EngineSearcher(floor, growing, view),
+                    EngineScheduler(floor, view, ground.places),
+                    ground,
+                    spec.budget,
                     retries=0,
-                    turn=self.turn,
+                    turn=self.step,
                     limited=False,
+                    say=self.say,
                 )
             if not self.stop.asked and spec.budget.on_end == "finish":
                 waited = sum(1 for t in self.journal.state.pending if t.paused)

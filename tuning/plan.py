@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from tuning.files import write_text
 from tuning.run_files import JOURNAL_FILE, SPACE_FILE
 from tuning.space import Space, load_search
 from tuning.space.explain import warnings
+from tuning.storage.patience import patiently
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,14 @@ def probe_config(spec: SearchSpec) -> ProbeConfig:
     return ProbeConfig(**spec.probe.model_dump())
 
 
-def plan_search(space_file: Path, runs: Path) -> Plan:
+def plan_search(space_file: Path, runs: Path, data_from: str = "") -> Plan:
     """Read and check everything that can be checked without starting: space, data, split, sizes.
 
+    ``data_from``: from where the nodes of a cluster copy the dataset.
     Raises ``InputError`` (``ConfigError`` with places for what stands in the file).
     """
     spec, space = load_search(space_file)
-    source = source_of(spec)
+    source = source_of(spec, data_from)
     split = source.split()
     notes = (split.note, *space.start_notes, *warnings(spec, space, len(split.train)))
     _build_arrays(space, source)
@@ -69,7 +71,7 @@ def _build_arrays(space: Space, source: DataSource) -> None:
             source.clips(frames, branch.base.preprocess)
 
 
-def open_run(plan: Plan, engine: str) -> Journal:
+def open_run(plan: Plan, engine: str, say: Callable[[str], None] = print) -> Journal:
     """Make or reopen the run folder. Raises ``InputError`` when it is another search's or cannot be written."""
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +83,7 @@ def open_run(plan: Plan, engine: str) -> Journal:
                 "name": plan.spec.name,
                 "engine": engine,
             },
+            lambda call: patiently(call, what=f"{plan.folder / JOURNAL_FILE}", say=say, root=plan.folder),
         )
     except OSError as error:
         raise InputError(f"{plan.folder}: the run folder cannot be written ({error.strerror})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,8 +11,9 @@ from tuning.engine.journal import Journal
 from tuning.engine.state import FAILED, Report, TrialState
 from tuning.run_files import trial_key
 from tuning.session import CHECKPOINT
+from tuning.watching.nodes import CLOCK_OFF_S
 
-SCORED = ("epoch", "rung", "top1", "loss", "seconds", "done", "ended", "detail")
+SCORED = ("epoch", "rung", "top1", "loss", "seconds", "done", "ended", "detail", "node", "clock")
 
 
 class Observer(Protocol):
@@ -93,6 +95,15 @@ class Recorder:
 def report_of(result: Mapping[str, Any]) -> Report:
     """One epoch's result as the journal keeps it."""
     logs = {key: value for key, value in result.items() if key not in SCORED}
+    off = float(result.get("clock", time.time())) - time.time()
+    if abs(off) >= CLOCK_OFF_S:  # nothing rests on a node's clock, but people compare the logs of two
+        logs["clock_off"] = round(off)
     return Report(
-        int(result["epoch"]), bool(result["rung"]), result.get("top1"), result.get("loss"), result["seconds"], logs
+        int(result["epoch"]),
+        bool(result["rung"]),
+        result.get("top1"),
+        result.get("loss"),
+        result["seconds"],
+        logs,
+        str(result.get("node", "")),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ from tuning.engine.objectives import SHORT, WORDS, Objectives, cost_text, object
 from tuning.engine.pareto import Point, front
 from tuning.engine.state import JournalState
 from tuning.observe.lines import short_draws
-from tuning.run_files import BEST_FILE, JOURNAL_FILE, SPACE_FILE, trial_key
+from tuning.run_files import BEST_FILE, JOURNAL_FILE, NODES_FILE, SPACE_FILE, trial_key
 from tuning.space import Space, load_search
 from tuning.space.stages import probed_notes
+from tuning.watching.nodes import node_lines, node_rows
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,19 @@ class RunFolder:
             "ended": dict(Counter(t.ended for t in self.state.ended)),
             "to_continue": [trial_key(t.trial) for t in self.state.pending if not t.paused],
             "waiting": [trial_key(t.trial) for t in self.state.pending if t.paused],
+            "failures": dict(Counter(f.kind for t in self.state.trials.values() for f in t.failures)),
+            "nodes": [
+                {
+                    "node": row.node,
+                    "epochs": row.epochs,
+                    "trials": len(row.trials),
+                    "pace": row.pace,
+                    "slow": row.slow,
+                    "clock_off": row.clock_off,
+                    "failures": dict(row.failures),
+                }
+                for row in node_rows(self.state)
+            ],
             "finish_jobs": sorted(self.state.jobs),
             "best": str(best) if best.is_file() else None,
         }
@@ -83,6 +98,26 @@ def status_line(run: RunFolder) -> str:
     if told["finish_jobs"]:
         line += f", {len(told['finish_jobs'])} jobs of the finish done"
     return line + (f"; best: {told['best']}" if told["best"] else "")
+
+
+def status_lines(run: RunFolder) -> list[str]:
+    """How far it is, and on a cluster what became of its nodes and of trials that failed there."""
+    lines = [status_line(run)]
+    failures = Counter(failure.kind for trial in run.state.trials.values() for failure in trial.failures)
+    if failures:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(failures.items()))
+        lines.append(f"failures of workers: {kinds} (each tried again unless its trial is told as failed)")
+    return [*lines, *node_lines(node_rows(run.state)), *_nodes_now(run.path)]
+
+
+def _nodes_now(folder: Path) -> list[str]:
+    """The nodes as the driver last saw them; nothing where that cannot be read."""
+    try:
+        nodes = json.loads((folder / NODES_FILE).read_text(encoding="utf-8"))["nodes"]
+        now = [f"{row['node']}{' (avoided)' if row['avoided'] else ''}" for row in nodes]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [f"nodes when last seen: {', '.join(now)}"] if len(now) > 1 or any("(" in node for node in now) else []
 
 
 def stage_lines(run: RunFolder) -> list[str]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tuning.arithmetic import budget_lines, expected_epochs, pace_of
 from tuning.engine.journal import Journal
@@ -13,8 +14,11 @@ from tuning.engine.state import JournalState
 from tuning.observe.curves import Curves
 from tuning.observe.lines import EventLines
 from tuning.plan import Plan, Stop
-from tuning.slots import Slots
 from tuning.words import duration
+
+if TYPE_CHECKING:
+    from tuning.ground import Ground
+    from tuning.stored import Stored
 
 
 class Search:
@@ -24,13 +28,14 @@ class Search:
         self.plan, self.journal, self.say = plan, journal, say
         self.stop = Stop()
         self.turn: Callable[[], None] = lambda: None  # looks at what people asked of the running search
+        self.stored: Stored | None = None  # its copies in a store
 
     @property
     def over(self) -> bool:
         """Whether the search itself has nothing left to do."""
         raise NotImplementedError
 
-    def search(self, slots: Slots) -> None:
+    def search(self, ground: Ground) -> None:
         """Run trials until there are no more, or the user wants to stop."""
         raise NotImplementedError
 
@@ -44,7 +49,7 @@ class Search:
             return None
         return finished(self.plan, self.journal, self.say)
 
-    def run(self, slots: Slots, seconds_per_epoch: float | None = None) -> Path | None:
+    def run(self, ground: Ground, seconds_per_epoch: float | None = None) -> Path | None:
         """The search, then its finish. ``seconds_per_epoch``: a guess, for what is said before the start."""
         from tuning.finish import finish
 
@@ -59,13 +64,13 @@ class Search:
             )
         else:
             for line in budget_lines(
-                self.plan.spec, self.plan.space, pace_of(self.plan.space, None, slots, seconds_per_epoch)
+                self.plan.spec, self.plan.space, pace_of(self.plan.space, None, ground.slots, seconds_per_epoch)
             ):
                 self.say(line)
         with self.stop.on_interrupt(), told_plainly(self.journal):
             begun = time.monotonic()
             self.journal.drive()
-            self.search(slots)
+            self.search(ground)
             state = self.journal.state
             self.say(f"{len(state.ended)} trials in {duration(time.monotonic() - begun)}; " + _census(state))
             best = None
@@ -75,10 +80,16 @@ class Search:
                 )
                 return None
             if not self.stop.asked:
-                best = finish(self.plan, self.journal, slots, self.stop, self.say, turn=self.turn)
+                best = finish(self.plan, self.journal, ground, self.stop, self.say, self.step, self.stored)
             if best is None:
                 self.say("not finished yet; the same command goes on")
             return best
+
+    def step(self) -> None:
+        """Called again and again while trials run."""
+        self.turn()
+        if self.stored is not None:
+            self.stored.poll()
 
     def observers(self) -> tuple[EventLines, Curves]:
         """The terminal and TensorBoard."""

@@ -5,11 +5,11 @@ Free of Ray: `tuning/trial.py` wraps it for a cluster, `tuning/train.py` runs it
 
 from __future__ import annotations
 
+import errno
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,9 +23,15 @@ from methods.training.pretrain import Epoch, TrialEnded, pretrain, start
 from methods.training.probe import ProbeConfig, ProbeResult
 from tuning.datasets import DataSource
 from tuning.engine.noise import Probed, clips_mark, encode_correct
+from tuning.storage.checkpoints import Checkpoints
+from tuning.storage.patience import patiently
+
+T = TypeVar("T")
+IN_ITS_FOLDER = Checkpoints(None)  # no store
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_EVERY_S = 120.0
+AWAY_S = 300.0  # so long a storage may be away before the trial is given up here, and tried again
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class Task:
 
     ``config``: a ``TrialConfig`` as a dict. ``probe_at``: epochs to score at. ``train_on``: ``train`` (a search) or
     ``whole`` (train and validation subjects together). ``score``: ``validation`` or ``test``. ``folder``: where the
-    checkpoint lives; all nodes must see it.
+    checkpoint lives; all nodes must see it, unless there is a store. ``upto``: the first epoch whose score is not known
+    yet; a checkpoint from beyond it is of no use, as it holds the score of its own epoch only.
     """
 
     key: str
@@ -45,6 +52,7 @@ class Task:
     train_on: str = "train"
     score: str = "validation"
     keep: bool = False
+    upto: int | None = None
 
 
 def pick_device(want: str = "auto") -> torch.device:
@@ -59,14 +67,25 @@ def pick_device(want: str = "auto") -> torch.device:
 class Session:
     """A task in progress. Each :meth:`step` is one epoch and gives one plain dict of results."""
 
-    def __init__(self, task: Task, source: DataSource, probe: ProbeConfig, device: str = "auto") -> None:
-        self.task, self.probe = task, probe
+    def __init__(
+        self,
+        task: Task,
+        source: DataSource,
+        probe: ProbeConfig,
+        device: str = "auto",
+        checkpoints: Checkpoints = IN_ITS_FOLDER,
+        there: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """``there``: whether the storage with the task's folder is there (an unmounted one looks like an empty one)."""
+        self.task, self.probe, self.checkpoints, self._there = task, probe, checkpoints, there
+        self._patiently(lambda: None)
         config = from_dict(task.config)
         self.split = source.split()
         clips = source.clips(config.frames, config.preprocess)
         index = self.split.train if task.train_on == "train" else evaluate.whole_training(self.split)
         self.run = start(config, clips, index, seed=task.seed, device=pick_device(device))
-        self.path = Path(task.folder) / CHECKPOINT
+        checkpoints.fetch(task, task.upto)
+        self.path = checkpoints.local(task) / CHECKPOINT
         self._again: dict[str, Any] | None = None
         self._saved = time.monotonic()
         if self.path.is_file():
@@ -98,9 +117,20 @@ class Session:
         result = self._result(epoch)
         overdue = time.monotonic() - self._saved > CHECKPOINT_EVERY_S
         if result["rung"] or overdue or result["done"]:
-            checkpoint.save(self.path, self.run, result=result)
+            self._patiently(lambda: checkpoint.save(self.path, self.run, result=result))
+            self.checkpoints.push(self.task, self.run.epoch)
             self._saved = time.monotonic()
         return result
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """A storage that is away for a minute holds a trial up, and does not end it. Raises ``WorkFailed``."""
+
+        def attempt() -> T:
+            if not self._there():
+                raise OSError(errno.ENODEV, f"the run folder is away ({self.task.folder})")
+            return call()
+
+        return patiently(attempt, what=f"the checkpoint of {self.task.key}", for_s=AWAY_S)
 
     def _result(self, epoch: Epoch) -> dict[str, Any]:
         begun = time.perf_counter()

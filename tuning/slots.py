@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from methods.errors import InputError
 from tuning.config.schema import BudgetSpec
+
+_AMOUNT = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,17 @@ class Slots:
     @property
     def resources(self) -> dict[str, float]:
         return {"cpu": self.cpu, **({"gpu": self.gpu} if self.gpu else {})}
+
+
+def read_expected(text: str) -> dict[str, float]:
+    """`CPU=64,GPU=8` as Ray's resource totals. Raises ``InputError`` for anything else."""
+    found: dict[str, float] = {}
+    for part in filter(None, text.split(",")):
+        name, _, amount = part.strip().partition("=")
+        if name not in ("CPU", "GPU") or not _AMOUNT.fullmatch(amount) or name in found:
+            raise InputError(f"--expect takes CPU=64,GPU=8 or one of them, got '{text}'")
+        found[name] = float(amount)
+    return found
 
 
 def find_slots(budget: BudgetSpec, cluster: Mapping[str, float]) -> Slots:
@@ -45,12 +59,22 @@ def find_slots(budget: BudgetSpec, cluster: Mapping[str, float]) -> Slots:
         faults.append(f"budget.per_trial.gpu must be at most 1 or a whole number, got {gpu:g}")
     if faults:
         raise InputError(*faults)
-    fitting = math.floor(cpus / cpu + 1e-9)
-    if gpu:
-        # Fractions do not add up across GPUs: two trials of 0.6 need two of them.
-        on_gpus = math.floor(1 / gpu + 1e-9) * math.floor(gpus) if gpu <= 1 else math.floor(gpus / gpu)
-        fitting = min(fitting, on_gpus)
-    count = fitting if budget.parallel == "auto" else int(budget.parallel)
-    if count > fitting:
-        raise InputError(f"budget.parallel is {count}, but only {fitting} trials fit on the cluster")
+    most = fitting(Slots(0, cpu, gpu), cluster)
+    count = most if budget.parallel == "auto" else int(budget.parallel)
+    if count > most:
+        raise InputError(
+            f"budget.parallel is {count}, but only {most} trials fit on the cluster; if it grows, say what it grows "
+            "to: --expect CPU=64,GPU=8"
+        )
     return Slots(count, cpu, gpu)
+
+
+def fitting(slots: Slots, cluster: Mapping[str, float]) -> int:
+    """How many trials of such size fit on ``cluster`` (Ray's resource totals), however many are wanted."""
+    many = math.floor(cluster.get("CPU", 0.0) / slots.cpu + 1e-9)
+    if not slots.gpu:
+        return many
+    gpus, gpu = cluster.get("GPU", 0.0), slots.gpu
+    # Fractions do not add up across GPUs: two trials of 0.6 need two of them.
+    on_gpus = math.floor(1 / gpu + 1e-9) * math.floor(gpus) if gpu <= 1 else math.floor(gpus / gpu)
+    return min(many, on_gpus)

@@ -6,8 +6,8 @@ let the first arrivals at a rung go on for free); what is added is only memory. 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +28,7 @@ from tuning.space.domains import Draw
 from tuning.space.space import METHOD
 from tuning.trial import unpack
 from tuning.unsaved import Unsaved
+from tuning.watching.mishap import Mishap, read_mishap
 
 SCORE, MODE, TIME = "top1", "max", "epoch"
 _STUDY = "skeltune"
@@ -243,7 +244,7 @@ class StockAsha(Unsaved, ASHAScheduler):  # type: ignore[misc]  # ray is not typ
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The trial's process failed; Ray retries it or tells the searcher that it is over."""
-        self.recorder.faltered(number_of(trial), last_line(trial))
+        self.recorder.faltered(number_of(trial), mishap_of(trial).line)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         super().on_trial_remove(tune_controller, _named(number_of(trial)))
@@ -259,15 +260,13 @@ def _named(number: int) -> Any:
     return SimpleNamespace(trial_id=number)
 
 
-def last_line(trial: Any) -> str:
-    """The last line of a failed trial's error, for people."""
+def mishap_of(trial: Any) -> Mishap:
+    """What the error of a failed trial says. Ray writes it to a local file first, and copies that later."""
     try:
-        text = str(trial.get_error() or "")
-    except Exception:  # the error file may be gone with its node
-        logging.getLogger(__name__).debug("no error file", exc_info=True)
+        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    except (OSError, TypeError, AttributeError):
         text = ""
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "the worker process died"
+    return read_mishap(text)
 
 
 def _cull_line(epoch: int, top1: float, cut: float | None) -> str:

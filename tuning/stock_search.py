@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuning.control import Inbox
 from tuning.engine.budget import Budget
@@ -13,7 +13,9 @@ from tuning.floor import trial_task
 from tuning.plan import Plan
 from tuning.recorder import Recorder
 from tuning.search import Search
-from tuning.slots import Slots
+
+if TYPE_CHECKING:
+    from tuning.ground import Ground
 
 
 class StockSearch(Search):
@@ -33,7 +35,7 @@ class StockSearch(Search):
     def _may_ask(self, budget: Budget) -> bool:
         return not self.stop.asked and budget.trials_left() and budget.spent() is None
 
-    def search(self, slots: Slots) -> None:
+    def search(self, ground: Ground) -> None:
         from tuning import stock
         from tuning.fit import fit
 
@@ -41,7 +43,7 @@ class StockSearch(Search):
         self.recorder = Recorder(self.journal, self.plan.folder, self.observers())
         try:
             scheduler = stock.StockAsha(self.plan.ladder, self.recorder, lambda: self.stop.asked)
-            budget = self._budget(slots.gpu)
+            budget = self._budget(ground.slots.gpu)
             if not self.journal.state.pending and not self._may_ask(budget):
                 return
             searcher = stock.StockSearcher(
@@ -52,8 +54,8 @@ class StockSearch(Search):
                 lambda: self._may_ask(budget),
                 self.random_only,
             )
-            retries = self.plan.spec.budget.retries
-            fit(searcher, scheduler, self.plan, slots, retries=retries, turn=self.turn)
+            wishes = self.plan.spec.budget
+            fit(searcher, scheduler, ground, wishes, retries=wishes.retries, turn=self.step, say=self.say)
         finally:
             self.recorder.close()
 

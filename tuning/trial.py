@@ -4,27 +4,49 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
+from methods.errors import InputError
 from methods.training.probe import ProbeConfig
 from tuning.datasets import DataSource
 from tuning.session import Session, Task
+from tuning.storage.checkpoints import Checkpoints
+from tuning.watching.preflight import faults_here, sees
 
 PAYLOAD = "payload"
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """What all trials of a search share: put into Ray's object store once."""
+    """What all trials of a search share: put into Ray's object store once.
+
+    ``folder`` and ``mark``: the run folder, and the word in it by which a node knows that it sees it ("" where it need
+    not); ``store``: where checkpoints are copied to instead ("" for nowhere); ``life``: the driver's number there.
+    """
 
     source: DataSource
     probe: ProbeConfig
     threads: int
     device: str = "auto"
+    folder: str = ""
+    mark: str = ""
+    store: str = ""
+    life: int = 0
+
+    def sees_its_folder(self) -> bool:
+        """Whether this machine sees the run folder, now."""
+        return not self.mark or sees(self.folder, self.mark)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Where its checkpoints lie."""
+        return Checkpoints(self.store or None, self.source.fingerprint, self.life)
 
 
 class Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
@@ -33,6 +55,9 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
     def setup(self, config: dict[str, Any], workplace: Workplace) -> None:  # type: ignore[override]  # with_parameters
         """Begin the task in ``config['task']``, or go on with its checkpoint."""
         self.workplace = workplace
+        faults = faults_here(workplace)
+        if faults:
+            raise InputError(*faults)
         torch.set_num_threads(workplace.threads)
         self._begin(config)
 
@@ -44,13 +69,18 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
     def _begin(self, config: dict[str, Any]) -> None:
         place = self.workplace
         self.session: Session | None = None  # frees the last model before the next one is built
-        self.session = Session(Task(**config["task"]), place.source, place.probe, place.device)
+        self.session = Session(
+            Task(**config["task"]), place.source, place.probe, place.device, place.checkpoints, place.sees_its_folder
+        )
 
     def step(self) -> dict[str, Any]:
         """One epoch. Ray sees the few keys that it decides by; the whole result travels as one string."""
         if self.session is None:
             raise RuntimeError("step before setup")
-        result = self.session.step()
+        # A stored result is given again after an interruption: where and when it is given is not part of it.
+        result = self.session.step() | {"node": ray.util.get_node_ip_address(), "clock": time.time()}
+        if result["done"]:
+            self.workplace.checkpoints.forget(self.session.task)
         seen = {key: result[key] for key in ("epoch", "top1", "done") if key in result}
         return seen | {PAYLOAD: json.dumps(result)}  # Ray flattens nested dicts, and copies them into its own logs
 
@@ -61,6 +91,7 @@ def unpack(result: dict[str, Any]) -> dict[str, Any] | None:
     return json.loads(payload) if isinstance(payload, str) else None
 
 
-def task_config(task: Task) -> dict[str, Any]:
-    """What Ray carries to the actor."""
-    return {"task": dataclasses.asdict(task)}
+def task_config(task: Task, avoid: tuple[str, ...] = (), alone: bool = False) -> dict[str, Any]:
+    """What Ray carries to the actor. ``avoid``: ids of nodes that it shall not be on; ``alone``: a whole GPU for it."""
+    place = {"avoid": list(avoid), "alone": alone}
+    return {"task": dataclasses.asdict(task), "place": place}

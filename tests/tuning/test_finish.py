@@ -20,6 +20,7 @@ from tuning.slots import Slots
 from tuning.space import load_search
 from tuning.summary import finish_lines, winner_of
 from tuning.trial import PAYLOAD
+from tuning.watching.view import ClusterView
 
 SPACE = """
 format: 1
@@ -58,7 +59,7 @@ class World:
         self.journal.report(number, Report(9, True, top1, 1.0, 36.0))
         self.journal.end(number, "top")
 
-    def fit(self, searcher, scheduler, plan, slots, retries, turn=None) -> None:
+    def fit(self, searcher, scheduler, ground, budget, retries, turn=None, say=print) -> None:
         """What Ray would do, without it."""
         self.batches.append([])
         while isinstance(config := searcher.suggest("id"), dict):
@@ -74,11 +75,18 @@ class World:
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "checkpoint.pt").write_text(task["key"])
             scheduler.on_trial_complete(None, SimpleNamespace(config=config), {PAYLOAD: json.dumps(result)})
+            searcher.on_trial_complete("id")
             if len(self.journal.state.jobs) == self.stop_after:
                 self.stop.asked = True
 
     def finish(self) -> Path | None:
-        return finish(self.plan, self.journal, Slots(2, 1.0, 0.0), self.stop, self.said.append)
+        return finish(
+            self.plan,
+            self.journal,
+            SimpleNamespace(view=ClusterView(), slots=Slots(2, 1.0, 0.0), places=lambda: 2),
+            self.stop,
+            self.said.append,
+        )
 
     def provenance(self):
         return load_search(self.plan.folder / "best.yaml")[0].provenance

@@ -12,6 +12,7 @@ from methods.errors import InputError, WorkFailed
 from tuning.cli import (
     cancel,
     check,
+    cluster,
     data,
     enqueue,
     evaluate,
@@ -47,6 +48,7 @@ VERBS = (
 for verb in VERBS:
     app.command(verb.__name__.rpartition(".")[2].rstrip("_"), epilog=verb.EXAMPLE)(verb.run)  # `import` is a keyword
 app.add_typer(data.app, name="data")
+app.add_typer(cluster.app, name="cluster")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

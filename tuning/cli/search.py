@@ -28,6 +28,16 @@ def run(
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster: `auto`, host:port or ray://host:port.")
     ] = None,
+    expect: Annotated[
+        str, typer.Option(help="What that cluster has when it has grown, e.g. `CPU=64,GPU=8`: trials queue for it.")
+    ] = "",
+    store: Annotated[
+        str,
+        typer.Option(help="Where journal and checkpoints are copied to, for nodes that share no disk: s3://, gs://."),
+    ] = "",
+    data_from: Annotated[
+        str, typer.Option(help="From where each node copies the dataset, once: s3://, gs://, a path.")
+    ] = "",
 ) -> None:
     """Search a space and leave the best configuration in RUNS/NAME/best.yaml. The same command resumes."""
     from tuning.resources import find_space
@@ -41,9 +51,20 @@ def run(
         return
     from tuning.driver import run_search
     from tuning.finish import NoFinalist
+    from tuning.slots import read_expected
 
     try:
-        run_search(path, runs=runs, engine=engine, address=address, seconds_per_epoch=seconds_per_epoch, say=typer.echo)
+        run_search(
+            path,
+            runs=runs,
+            engine=engine,
+            address=address,
+            seconds_per_epoch=seconds_per_epoch,
+            expect=read_expected(expect),
+            store=store,
+            data_from=data_from,
+            say=typer.echo,
+        )
     except NoFinalist as error:
         typer.echo(f"skeltune: {error}", err=True)
         raise typer.Exit(1) from error

@@ -12,6 +12,10 @@ EXAMPLE = """
 Example: `skeltune status quickstart`
 
     quickstart: 7 of 10 trials ended (4 culled, 2 top, 1 diverged), 2 running or to continue
+    failures of workers: 1 lost (each tried again unless its trial is told as failed)
+    node               epochs  trials  pace   remarks
+    10.0.0.11              41       5  1.0x
+    10.0.0.12              18       4  2.6x   1 lost, slow: 2.6 times the others' seconds an epoch
 """
 
 
@@ -21,10 +25,11 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Say how far a search is; reads the journal, disturbs nothing."""
-    from tuning.report import read_run, status_line
+    from tuning.report import read_run, status_lines
 
     run_folder = read_run(name, runs)
     if as_json:
         typer.echo(json.dumps(run_folder.summary(), indent=2))
     else:
-        typer.echo(status_line(run_folder))
+        for line in status_lines(run_folder):
+            typer.echo(line)

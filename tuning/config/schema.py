@@ -49,6 +49,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 AutoCount = Annotated[int | str, BeforeValidator(_auto_or(1, whole=True))]
+AutoMinutes = Annotated[float | str, BeforeValidator(_auto_or(0.01, whole=False))]
 AutoAmount = Annotated[float | str, BeforeValidator(_auto_or(0, whole=False))]
 Subjects = Annotated[tuple[int, ...], Field(min_length=1)]
 
@@ -219,6 +220,7 @@ class BudgetSpec(Section):
     parallel: AutoCount = "auto"
     per_trial: PerTrial = PerTrial()
     retries: Annotated[int, Field(ge=0)] = 2
+    hung_after: AutoMinutes = "auto"  # minutes without a word of a trial after which its worker is killed
 
     @model_validator(mode="before")
     @classmethod

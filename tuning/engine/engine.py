@@ -15,6 +15,7 @@ from tuning.engine.budget import Budget
 from tuning.engine.choices import Choices
 from tuning.engine.journal import Events
 from tuning.engine.ladder import Ladder
+from tuning.engine.mishaps import ERROR, counts, speaks_against
 from tuning.engine.objectives import ONE, Objectives
 from tuning.engine.rules import Rules, Width, no_width
 from tuning.engine.sampler.model import Model
@@ -31,6 +32,7 @@ from tuning.engine.state import (
     REPEAT,
     REPEATED,
     TOP,
+    Failure,
     Report,
     TrialState,
 )
@@ -81,8 +83,8 @@ class Engine:
     def _catch_up(self) -> None:
         """Decide what a killed driver left undecided: faults, then scores without a verdict in the order they came."""
         for trial in self.state.pending:
-            if len(trial.failures) > self.budget.spec.retries:
-                self._end(trial, FAILED, trial.failures[-1])
+            if len(speaks_against(trial)) > self.budget.spec.retries:
+                self._end(trial, FAILED, trial.failures[-1].error)
             elif (report := trial.reports.get(trial.epochs)) is not None and report.rung and report.top1 is None:
                 self._without_score(trial)
         last = dict(self.state.order)
@@ -295,14 +297,18 @@ class Engine:
                 self._settle()
         return Verdict(reason, detail)
 
-    def failed(self, number: int, error: str) -> bool:
-        """A trial's process died or raised. Whether it will be tried again, from its last checkpoint."""
+    def failed(self, number: int, error: str, kind: str = ERROR, node: str = "") -> bool:
+        """A trial's worker died or raised. Whether the trial will be tried again, from its last checkpoint.
+
+        ``kind``: one of :mod:`tuning.engine.mishaps`; a lost machine does not count to ``budget.retries``.
+        """
         trial = self.state.trials[number]
         self._free(number)
         if trial.ended is not None:
             return False
-        if self.events.fail(number, error) > self.budget.spec.retries:
-            self._end(trial, FAILED, trial.failures[-1])
+        self.events.fail(number, Failure(error, kind, node, counts(trial, kind)))
+        if len(speaks_against(trial)) > self.budget.spec.retries:
+            self._end(trial, FAILED, trial.failures[-1].error)
             return False
         return True
 

@@ -19,9 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from methods.errors import InputError, WorkFailed
-from tuning.engine.state import GO, JournalState, Report
+from tuning.engine.state import GO, Failure, JournalState, Report
 
 FORMAT = 1
+Patiently = Callable[[Callable[[], None]], None]
+
+
+def once(call: Callable[[], None]) -> None:
+    """No patience at all."""
+    call()
 
 
 def encode(event: Mapping[str, Any]) -> bytes:
@@ -129,6 +135,7 @@ class Events:
             loss=finite(report.loss),
             seconds=round(report.seconds, 3),
             logs=_plain(report.logs),
+            **({"node": report.node} if report.node else {}),
         )
         return True
 
@@ -139,11 +146,13 @@ class Events:
         self._add("decide", trial=trial, epoch=epoch, verdict=verdict)
         return True
 
-    def fail(self, trial: int, error: str) -> int:
-        """Keep one failure of a trial's process; how many there are now."""
+    def fail(self, trial: int, failure: Failure) -> None:
+        """Keep one failure of a trial's worker."""
         known = len(self.state.trials[trial].failures)
-        self._add("fail", trial=trial, number=known, error=error[:500])
-        return known + 1
+        rest: dict[str, Any] = {"node": failure.node} if failure.node else {}
+        if not failure.counted:
+            rest["counted"] = False
+        self._add("fail", trial=trial, number=known, error=failure.error[:500], cause=failure.kind, **rest)
 
     def end(self, trial: int, reason: str, detail: str = "") -> bool:
         """Keep how a trial ended; False when it had ended already."""
@@ -190,10 +199,15 @@ class Journal(Events):
     ``torn``: whether a torn last line was cut off on opening.
     """
 
-    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
-        """Open or create. Raises ``InputError`` when another process holds it or it belongs to another search."""
+    def __init__(self, path: Path, header: Mapping[str, Any], patiently: Patiently = once) -> None:
+        """Open or create. Raises ``InputError`` when another process holds it or it belongs to another search.
+
+        ``patiently``: calls what it is given, again and again while the storage is away.
+        """
         super().__init__()
+        self._patiently = patiently
         self.failure: WorkFailed | None = None  # why the last line could not be written
+        self._doubtful = False  # whether the handle may be dead
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -245,18 +259,42 @@ class Journal(Events):
         """
         line = encode(event)
         try:
-            self._write(line)
-            if sync:
-                os.fsync(self._fd)
-        except OSError as error:
-            with contextlib.suppress(OSError):  # a full disk took a part: whatever is written next must not follow it
-                os.ftruncate(self._fd, self._length)
+            self._patiently(lambda: self._put(line, sync))
+        except (OSError, WorkFailed) as error:
+            if isinstance(error, WorkFailed):
+                self.failure = error
+                raise
             self.failure = WorkFailed(
                 f"{self.path}: {error.strerror or error}; its lines are kept: make room, and the same command goes on"
             )
             raise self.failure from error
         self._length += len(line)
         self.state.apply(event)
+
+    def _put(self, line: bytes, sync: bool) -> None:
+        if self._doubtful:
+            self._reopen()
+        try:
+            self._write(line)
+            if sync:
+                os.fsync(self._fd)
+        except OSError:
+            with contextlib.suppress(OSError):  # a full disk took a part: whatever is written next must not follow it
+                os.ftruncate(self._fd, self._length)
+            self._doubtful = True
+            raise
+
+    def _reopen(self) -> None:
+        """After a failure: a file server that was restarted has forgotten this handle, and with it the lock."""
+        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        old, self._fd = self._fd, fd
+        with contextlib.suppress(OSError):
+            os.close(old)  # first: a lock of our own would keep us out
+        self._lock()
+        if os.fstat(fd).st_size < self._length:
+            raise InputError(f"{self.path}: it is shorter than it was; somebody else has written to it")
+        os.ftruncate(fd, self._length)
+        self._doubtful = False
 
     def _write(self, line: bytes) -> None:
         while line:

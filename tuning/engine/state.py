@@ -28,7 +28,10 @@ REPEAT = "repeat"  # the origin of a trial that repeats another one with a new s
 
 @dataclass(frozen=True)
 class Report:
-    """One epoch of one trial. ``top1`` and ``loss`` (the probe's) are there at rungs only; ``seconds`` is its cost."""
+    """One epoch of one trial. ``top1`` and ``loss`` (the probe's) are there at rungs only; ``seconds`` is its cost.
+
+    ``node``: the address of the machine that trained it, where it is known.
+    """
 
     epoch: int
     rung: bool
@@ -36,6 +39,21 @@ class Report:
     loss: float | None
     seconds: float
     logs: Mapping[str, Any] = field(default_factory=dict)
+    node: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A trial's worker failed on ``node`` when ``epochs`` were done; ``counted``: it speaks against the configuration.
+
+    ``kind``: one of :mod:`tuning.engine.mishaps`.
+    """
+
+    error: str
+    kind: str = "error"
+    node: str = ""
+    counted: bool = True
+    epochs: int = 0
 
 
 @dataclass
@@ -43,7 +61,7 @@ class TrialState:
     """What the journal knows of one trial: its draws, its reports by epoch, and how it ended (None: it has not).
 
     ``verdicts``: epoch of a rung -> ``pause`` or ``go`` (a paused trial may go on later). ``of``: the trial that this
-    one repeats. ``bracket``: the rung of the ladder at which it is first decided on. ``failures``: errors so far.
+    one repeats. ``bracket``: the rung of the ladder at which it is first decided on. ``failures``: its workers' so far.
     """
 
     trial: int
@@ -55,7 +73,7 @@ class TrialState:
     bracket: int = 0
     of: int | None = None
     verdicts: dict[int, str] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     seconds: float = 0.0  # training and probing time, all epochs together
     epochs: int = 0  # done
 
@@ -149,7 +167,13 @@ class JournalState:
         if epoch in trial.reports:
             return
         report = Report(
-            epoch, bool(event["rung"]), event["top1"], event["loss"], float(event["seconds"]), event.get("logs", {})
+            epoch,
+            bool(event["rung"]),
+            event["top1"],
+            event["loss"],
+            float(event["seconds"]),
+            event.get("logs", {}),
+            event.get("node", ""),
         )
         trial.reports[epoch] = report
         trial.seconds += report.seconds
@@ -167,7 +191,15 @@ class JournalState:
     def _fail(self, event: Mapping[str, Any]) -> None:
         trial = self._trial(event)
         if int(event["number"]) == len(trial.failures):
-            trial.failures.append(str(event["error"]))
+            trial.failures.append(
+                Failure(
+                    str(event["error"]),
+                    str(event.get("cause", "error")),
+                    str(event.get("node", "")),
+                    bool(event.get("counted", True)),
+                    trial.epochs,
+                )
+            )
 
     def _end(self, event: Mapping[str, Any]) -> None:
         trial = self._trial(event)

@@ -388,7 +388,7 @@ class Mirror(Observer):
             self._cost(trial),
             ended=trial.ended,
             detail=trial.detail,
-            error=trial.failures[-1] if trial.failures else "",
+            error=trial.failures[-1].error if trial.failures else "",
         )
 
     def _change(self, trial: TrialState, **what: Any) -> None:
