@@ -40,8 +40,8 @@ def _title(row: Mapping[str, Any]) -> str:
 def _whole(row: Mapping[str, Any]) -> list[str]:
     parts = "".join(f", {name} {s:.1f}" for name, s in row["observers_s"].items())
     return [
-        f"- driver {row['wall_s']:.1f} s by the wall, {row['cpu_s']:.1f} s CPU ({row['process_cpu_s']:.1f} with its "
-        f"threads and the simulation); of the wall disk {row['disk_s']:.1f} ({row['journal_synced']:,} flushes){parts}; "
+        f"- driver {row['wall_s']:.1f} s by the wall, {row['cpu_s']:.1f} s CPU ({row['process_cpu_s']:.1f} with "
+        f"threads and simulation); of the wall: disk {row['disk_s']:.1f} ({row['journal_synced']:,} flushes){parts}; "
         f"load {row['load']:.1f}",
         f"- journal {row['journal_bytes'] / 2**20:.1f} MiB, {row['journal_lines']:,} lines; mirror "
         f"{row['mirror_bytes'] / 2**20:.1f} MiB; {row['event_files']:,} event files; peak {row['peak_mib']:.0f} MiB "

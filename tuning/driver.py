@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from methods.errors import InputError
+from methods.errors import InputError, WorkFailed
 from tuning.engine.journal import Journal
+from tuning.launch.package import stage_code
 from tuning.plan import Plan, open_run, plan_search
 from tuning.run_files import NODES_FILE
 from tuning.search import Search
@@ -127,28 +128,33 @@ def _ray(address: str | None) -> Iterator[None]:
         yield
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is None:
-        ray.init(include_dashboard=False, **options)
-    else:
-        if address.startswith("ray://"):  # that cluster runs what is installed here
-            options["runtime_env"] = {"py_modules": [str(package_folder(name)) for name in ("methods", "tuning")]}
+    with ExitStack() as stack:
+        if address is None:
+            ray.init(include_dashboard=False, **options)
+        else:
+            if _from_outside(address):  # that cluster runs what is installed here
+                code = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skeltune-code-")))
+                stage_code(code)
+                options["runtime_env"] = {"working_dir": str(code)}
+            try:
+                ray.init(address=address, **options)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                first = str(error).strip().splitlines()[0]
+                raise InputError(f"no Ray cluster at '{address}': {first}") from error
         try:
-            ray.init(address=address, **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+            yield
+        except ConnectionError as error:
+            if address is None or not _from_outside(address):
+                raise
             first = str(error).strip().splitlines()[0]
-            raise InputError(f"no Ray cluster at '{address}': {first}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+            raise WorkFailed(f"the connection to {address} broke ({first}); the same command goes on") from error
+        finally:
+            ray.shutdown()
 
 
-def package_folder(name: str) -> Path:
-    """Where a package of ours is imported from."""
-    found = importlib.util.find_spec(name)
-    if found is None or found.origin is None:
-        raise RuntimeError(f"no package {name}")
-    return Path(found.origin).parent
+def _from_outside(address: str) -> bool:
+    """Whether this machine is no part of the cluster at ``address``."""
+    return address.startswith("ray://")
 
 
 def quiet_ray() -> None:

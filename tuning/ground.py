@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from tuning.plan import Plan
 from tuning.slots import Slots, find_slots, fitting
 from tuning.stored import Stored
-from tuning.trial import Workplace
 from tuning.watching.preflight import leave_mark, preflight
 from tuning.watching.view import ClusterView
+from tuning.workplace import Workplace
 
 
 @dataclass(frozen=True)

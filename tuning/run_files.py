@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SPACE_FILE, JOURNAL_FILE, BEST_FILE, TEST_FILE = "space.yaml", "journal.jsonl", "best.yaml", "test.json"
 WEIGHTS_FILE = "best.pt"
+MARK_FILE = ".seen"  # a word by which a node knows that it sees this folder
 NODES_FILE = "nodes.json"  # the nodes of the cluster as the driver last saw them; for people
 
 

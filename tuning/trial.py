@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -13,40 +12,10 @@ import torch
 from ray import tune
 
 from methods.errors import InputError
-from methods.training.probe import ProbeConfig
-from tuning.datasets import DataSource
 from tuning.session import Session, Task
-from tuning.storage.checkpoints import Checkpoints
-from tuning.watching.preflight import faults_here, sees
+from tuning.workplace import Workplace, faults_here
 
 PAYLOAD = "payload"
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """What all trials of a search share: put into Ray's object store once.
-
-    ``folder`` and ``mark``: the run folder, and the word in it by which a node knows that it sees it ("" where it need
-    not); ``store``: where checkpoints are copied to instead ("" for nowhere); ``life``: the driver's number there.
-    """
-
-    source: DataSource
-    probe: ProbeConfig
-    threads: int
-    device: str = "auto"
-    folder: str = ""
-    mark: str = ""
-    store: str = ""
-    life: int = 0
-
-    def sees_its_folder(self) -> bool:
-        """Whether this machine sees the run folder, now."""
-        return not self.mark or sees(self.folder, self.mark)
-
-    @property
-    def checkpoints(self) -> Checkpoints:
-        """Where its checkpoints lie."""
-        return Checkpoints(self.store or None, self.source.fingerprint, self.life)
 
 
 class Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed

@@ -27,14 +27,14 @@ search:
   streams: {{use: [joint], fuse: equal}}
 probe: {{l2: 0.01}}
 schedule: {{max: 9, asha: {{min: 3, eta: 3}}}}
-budget: {{trials: 40, per_trial: {{gpu: 0, cpu: 1}}, on_end: stop}}
+budget: {{trials: 120, per_trial: {{gpu: 0, cpu: 1}}, on_end: stop}}
 """
 KIND = {"resources": {"CPU": 1, "object_store_memory": 100_000_000}, "node_config": {}}
 CONFIG = {
     "cluster_name": "growing",
     "max_workers": 2,
     "upscaling_speed": 1.0,
-    "idle_timeout_minutes": 0.1,
+    "idle_timeout_minutes": 0.4,
     "provider": {"type": "fake_multinode"},
     "auth": {},
     "docker": {},
@@ -99,8 +99,9 @@ def test_trials_that_wait_make_it_grow_and_idle_it_shrinks(lab: Lab) -> None:
     assert search.wait(timeout=400) == 0, (shared / "out.log").read_text()
     ended = time.monotonic()
     state = replay(runs / "growing" / "journal.jsonl")
-    assert state.count == 40
-    assert not [failure for trial in state.trials.values() for failure in trial.failures]
+    assert state.count == 120
+    # With so short an idle time-out a node may be taken back just before its first trial: that counts against nobody.
+    assert not [failure for trial in state.trials.values() for failure in trial.failures if failure.counted]
 
     def alive() -> int:
         return int(lab.run("h1", ["python", "-c", COUNT], env=ENV).stdout.split()[-1])

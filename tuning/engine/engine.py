@@ -174,9 +174,9 @@ class Engine:
     def _to_repeat(self) -> TrialState | None:
         """The next trial to run again to its first rung, by its number alone: whoever repeats the best finds noise
         where there was luck. They begin when twice eta trials were scored, one for each eta that follow."""
-        done = {t.of for t in self.state.trials.values() if t.of is not None} if self.ladder.repeats else set()
-        if len(done) >= self.ladder.repeats:
+        if len(self.state.trials) - self.state.count >= self.ladder.repeats:  # each repeats another one
             return None
+        done = {t.of for t in self.state.trials.values() if t.of is not None}
         first = self.ladder.rungs[0]
         scored = [t for t in self.state.trials.values() if t.of is None and t.at(first) is not None]
         if len(scored) < (len(done) + 2) * self.ladder.eta:

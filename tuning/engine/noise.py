@@ -9,9 +9,10 @@ seed does to single clips is in both parts, so the sum is a little too wide, by 
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuning.engine.rungs import Table
-from tuning.engine.state import JournalState
+from tuning.engine.state import JournalState, TrialState
 
 Mask = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -158,11 +159,11 @@ def seed_sd(pairs: Sequence[tuple[float, float]]) -> float | None:
 
 def repeat_pairs(state: JournalState) -> list[tuple[float, float]]:
     """(first, repeat) scores of every trial that was repeated, at the first rung that both were scored at."""
-    return list(_pairs(state))
+    return list(_pairs(state, state.trials.values()))
 
 
-def _pairs(state: JournalState) -> Iterator[tuple[float, float]]:
-    for trial in state.trials.values():
+def _pairs(state: JournalState, trials: Iterable[TrialState]) -> Iterator[tuple[float, float]]:
+    for trial in trials:
         first = None if trial.of is None else state.trials.get(trial.of)
         if first is None:
             continue
@@ -185,6 +186,8 @@ class NoiseMeter:
     def __init__(self, state: JournalState, eta: int, probed: Probed | None = None) -> None:
         self.state, self.eta = state, eta
         self.probed = probed if probed is not None else Probed.of(state)
+        self._repeats: list[TrialState] = []
+        self._looked = 0  # trials among which repeats were looked for
 
     def tie_width(self, table: Table, rung: int) -> float:
         """How near two scores in ``table``, at ``rung`` epochs, must be to be a tie; 0.0 where nothing is known.
@@ -193,7 +196,10 @@ class NoiseMeter:
         says up to where the probe's loss is the better judge. Beyond one error the better score is right in five cases
         of six. Seeds are measured at the first rung, and their noise is taken to be the same at all.
         """
-        seeds = seed_sd(repeat_pairs(self.state))
+        new = itertools.islice(self.state.trials.values(), self._looked, None)
+        self._repeats += [trial for trial in new if trial.of is not None]
+        self._looked = len(self.state.trials)
+        seeds = seed_sd(list(_pairs(self.state, self._repeats)))
         return math.hypot(self.neighbours(table, rung) or 0.0, math.sqrt(2) * (seeds or 0.0))
 
     def neighbours(self, table: Table, rung: int) -> float | None:

@@ -91,6 +91,13 @@ def code_files() -> Iterator[tuple[str, Path]]:
         yield from _walk(shipped(kind), f"tuning/{kind}")
 
 
+def stage_code(into: Path) -> None:
+    """Lay out both packages in ``into``, side by side as they must be, for processes on other machines."""
+    for target, source in code_files():
+        _copy(source, into / target)
+    _date_folders(into)
+
+
 def _walk(root: Path, name: str) -> Iterator[tuple[str, Path]]:
     for folder, below, files in os.walk(root):
         below[:] = sorted(b for b in below if not b.startswith((".", "__pycache__")))

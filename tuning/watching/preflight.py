@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from methods.errors import InputError, WorkFailed
+from methods.errors import InputError
 from tuning.files import write_text
+from tuning.run_files import MARK_FILE
 
 if TYPE_CHECKING:
-    from tuning.trial import Workplace
     from tuning.watching.view import ClusterView
+    from tuning.workplace import Workplace
 
-MARK_FILE = ".seen"
+
 LIMIT_S = 180.0  # a node's first process imports torch from a shared disk
 
 
@@ -28,28 +29,6 @@ def leave_mark(folder: Path) -> str:
     mark = secrets.token_hex(8)
     write_text(folder / MARK_FILE, mark + "\n")
     return mark
-
-
-def sees(folder: str, mark: str) -> bool:
-    """Whether this machine sees the marked folder."""
-    try:
-        return (Path(folder) / MARK_FILE).read_text(encoding="utf-8").strip() == mark
-    except OSError:
-        return False
-
-
-def faults_here(place: Workplace) -> list[str]:
-    """What keeps trials from this machine, each in a line; called on the node."""
-    faults = []
-    if not place.sees_its_folder():
-        faults.append(f"does not see the run folder {place.folder}: share it between the nodes, or give --store URL")
-    try:
-        place.source.dataset()
-    except InputError as error:
-        faults += error.faults
-    except WorkFailed as error:
-        faults.append(str(error))
-    return faults
 
 
 def versions() -> dict[str, str]:
@@ -66,25 +45,27 @@ def preflight(place: Workplace, view: ClusterView, say: Callable[[str], None]) -
 
     @ray.remote(num_cpus=0, max_retries=0)
     def look(place: Workplace) -> tuple[list[str], dict[str, str]]:
-        from tuning.watching.preflight import faults_here, versions
+        from tuning.watching.preflight import versions
+        from tuning.workplace import faults_here
 
         return faults_here(place), versions()
 
-    asked = {}
+    asked = []
     for address, node in view.nodes():
         there = NodeAffinitySchedulingStrategy(node, soft=False)
-        asked[look.options(scheduling_strategy=there).remote(place)] = address
-    ready, silent = ray.wait(list(asked), num_returns=len(asked), timeout=LIMIT_S) if asked else ([], [])
+        asked.append((address, look.options(scheduling_strategy=there).remote(place)))
+    answers = [answer for _, answer in asked]
+    ready, _ = ray.wait(answers, num_returns=len(answers), timeout=LIMIT_S) if asked else ([], [])
     bad: dict[str, list[str]] = {}
-    for answer in ready:
-        address = asked[answer]
+    for address, answer in asked:
+        if answer not in ready:
+            say(f"note: node {address} did not answer for {LIMIT_S:.0f} s")
+            continue
         faults = _answer(answer, say, address)
         if faults:
             bad[address] = faults
-    for answer in silent:
-        say(f"note: node {asked[answer]} did not answer for {LIMIT_S:.0f} s")
     lines = [f"node {address}: {fault}" for address, faults in sorted(bad.items()) for fault in faults]
-    if bad and bad.keys() >= {asked[answer] for answer in ready}:
+    if bad and bad.keys() >= {address for address, answer in asked if answer in ready}:
         raise InputError(*lines)
     for line in lines:
         say(f"note: {line}; no trial is given to it")

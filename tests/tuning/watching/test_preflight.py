@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from methods.errors import InputError
-from tuning.watching.preflight import faults_here, leave_mark, sees
+from tuning.watching.preflight import leave_mark
+from tuning.workplace import faults_here, sees
 
 
 def place(folder, mark, fault=None):

@@ -52,6 +52,7 @@ class Model:
         self.observations: dict[int, Observation] = {}
         self._counts = [0] * len(rungs)
         self._scored: dict[int, list[float | None]] = {}
+        self._ranked: dict[str | None, list[Observation]] = {}  # until an observation changes
         self._watchers: list[Callable[[int | None], None]] = []
         self.known: dict[int, TrialState] = {}
         for trial in state.trials.values():
@@ -87,7 +88,10 @@ class Model:
         if risen:
             for number in self.observations:
                 self.observations[number] = self._observe(self.trial(number))
-        self.observations[trial.trial] = self._observe(trial)
+        before, now = self.observations.get(trial.trial), self._observe(trial)
+        self.observations[trial.trial] = now
+        if risen or before != now:
+            self._ranked.clear()
         for watcher in self._watchers:
             watcher(None if risen else trial.trial)
 
@@ -109,8 +113,10 @@ class Model:
         With two objectives those of a rung by their fronts (:func:`tuning.engine.pareto.order`), then those of unknown
         cost.
         """
-        found = [o for o in self.observations.values() if o.rung >= 0 and (method is None or self.of(o) == method)]
-        return self._in_order(found)
+        if method not in self._ranked:
+            found = [o for o in self.observations.values() if o.rung >= 0 and (method is None or self.of(o) == method)]
+            self._ranked[method] = self._in_order(found)
+        return self._ranked[method]
 
     def _in_order(self, found: list[Observation]) -> list[Observation]:
         found = sorted(found, key=lambda o: (-o.rung, -o.value, o.trial))

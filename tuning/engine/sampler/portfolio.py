@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,8 @@ class Portfolio:
         """Arm -> (trials that are among the best 1/eta of the first rung, trials that are not), the latest 40."""
         found = {}
         for arm in self.names:
-            own = [t for t in self.model.state.trials.values() if t.origin == arm][-40:]
+            latest = (t for t in reversed(self.model.state.trials.values()) if t.origin == arm)
+            own = list(itertools.islice(latest, 40))
             lived = died = 0.0
             for trial in own:
                 place = rules.place(trial)

@@ -27,6 +27,7 @@ from tuning.engine.sampler.shares import likely_method
 
 MOST = 160  # observations in the model: the best half, and an even spread of the others
 FITTED = 100  # of them for the length scales
+BLOCK = 128  # rows of a triangle that are solved together
 FEWEST = 4  # ranked trials before there is anything to model
 SCALE, SCALE_SPREAD = 0.6, 1.0  # prior of a length scale: log-normal around this, in units of the range
 NOISE, NOISE_SPREAD = 0.2, 1.2  # prior of the noise's share
@@ -166,7 +167,7 @@ class RankGp:
             lower = np.linalg.cholesky(cov)
         except np.linalg.LinAlgError:
             return -math.inf
-        white = np.linalg.solve(lower, scores - scores.mean())
+        white = forward(lower, scores - scores.mean())
         signal = max(float(white @ white) / len(scores), 1e-9)
         return -0.5 * len(scores) * math.log(signal) - float(np.log(np.diag(lower)).sum())
 
@@ -179,8 +180,8 @@ class _Fit:
         cov = gp.covariance(seen, seen, hyper)
         self.lower = np.linalg.cholesky(cov + (hyper.noise + 1e-8) * np.eye(len(seen)))
         self.level = float(scores.mean())
-        white = np.linalg.solve(self.lower, scores - self.level)
-        self.weights = np.linalg.solve(self.lower.T, white)
+        white = forward(self.lower, scores - self.level)
+        self.weights = backward(self.lower, white)
         self.signal = max(float(white @ white) / len(scores), 1e-6)
         self.incumbent = float((cov @ self.weights).max()) + self.level
 
@@ -191,12 +192,27 @@ class _Fit:
     def improvement(self, points: Points) -> np.ndarray:
         """Expected improvement (n,) over the best posterior mean among the trials."""
         cov = self.gp.covariance(points, self.seen, self.hyper)
-        half = np.linalg.solve(self.lower, cov.T)
+        half = forward(self.lower, cov.T)
         deviation = np.sqrt(np.maximum(1 - (half * half).sum(0), 1e-9) * self.signal)
         z = (cov @ self.weights + self.level - self.incumbent) / deviation
         below = np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in z])
         found: np.ndarray = deviation * (z * below + np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi))
         return found
+
+
+def forward(lower: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """``lower`` x = ``right`` for a lower triangle (n, n), block by block: numpy's solver takes it for any matrix."""
+    x = np.array(right, dtype=float)
+    for i in range(0, len(x), BLOCK):
+        rows = slice(i, i + BLOCK)
+        x[rows] = np.linalg.solve(lower[rows, rows], x[rows] - lower[rows, :i] @ x[:i])
+    return x
+
+
+def backward(lower: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The same with the triangle's transpose."""
+    flipped: np.ndarray = forward(lower.T[::-1, ::-1], right[::-1])[::-1]
+    return flipped
 
 
 def matern(a: np.ndarray, b: np.ndarray) -> np.ndarray:
