@@ -42,6 +42,7 @@ _UP = """Example: `skeltune cluster up cluster/onprem.yaml`
     a fresh token lies in ~/.skeltune/clusters/onprem
     Ray's launcher is at work
     3 of 3 nodes are there
+    dashboard: ssh -N -L 8265:127.0.0.1:8265 -p 22 me@10.0.0.1
 """
 
 

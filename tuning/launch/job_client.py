@@ -15,8 +15,8 @@ from typing import Any
 
 from methods.errors import InputError, WorkFailed
 from tuning.launch.kinds import ClusterFile
+from tuning.launch.node_list import DASHBOARD_PORT
 
-DASHBOARD = 8265  # of the head's loopback
 # What would lead requests elsewhere: Ray prefers these two to the address it is given.
 _UNSET = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_JOB_HEADERS", "RAY_AUTH_TOKEN")
 _SET = {
@@ -40,7 +40,7 @@ def job_client(cluster: ClusterFile) -> Iterator[Any]:
     from tuning.launch.remote import head_of, tunnel
 
     headers = {"Authorization": f"Bearer {token_of(cluster.name)}"}
-    with own_environment(), tunnel(head_of(cluster), DASHBOARD) as port:
+    with own_environment(), tunnel(head_of(cluster), DASHBOARD_PORT) as port:
         try:
             yield connect(f"http://127.0.0.1:{port}", headers)
         except (InputError, WorkFailed):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from tuning.launch.home import cluster_home, make_keys
 from tuning.launch.joining import join_strangers
 from tuning.launch.kinds import ClusterFile
 from tuning.launch.launcher import is_local, run_ray
-from tuning.launch.node_list import Answer, NodeInfo, address_of, ask, nodes, temp_dir
+from tuning.launch.node_list import DASHBOARD_PORT, Answer, NodeInfo, address_of, ask, nodes, temp_dir
 from tuning.launch.remote import Host, head_of, hosts_of, run_on
 from tuning.launch.sweeping import Say, as_lines, each_host, sweep_hosts
 
@@ -48,6 +49,17 @@ def up(cluster: ClusterFile, *, tls: bool = False, want: int | None = None, time
         if local and state is Answer.OURS:
             faults = {**faults, **join_strangers(cluster, faults, say)}
         _wait(cluster, want, faults, end, say)
+    _say_way_in(cluster, say)
+
+
+def _say_way_in(cluster: ClusterFile, say: Say) -> None:
+    """How to look at the dashboard, which listens on the head's loopback only."""
+    head = head_of(cluster)
+    key = f"-i {shlex.quote(str(head.key))} " if head.key is not None else ""
+    tunnel = f"ssh -N -L {DASHBOARD_PORT}:127.0.0.1:{DASHBOARD_PORT} -p {head.port} {key}{head.user}@{head.address}"
+    say(f"dashboard: {tunnel}")
+    token = cluster_home(cluster.name) / "token"
+    say(f"           then http://localhost:{DASHBOARD_PORT}; it asks for what is in {token}")
 
 
 def down(cluster: ClusterFile, *, force: bool = False, running: Callable[[], Sequence[str]], say: Say) -> None:

@@ -57,6 +57,7 @@ def preflight(place: Workplace, view: ClusterView, say: Callable[[str], None]) -
     answers = [answer for _, answer in asked]
     ready, _ = ray.wait(answers, num_returns=len(answers), timeout=LIMIT_S) if asked else ([], [])
     bad: dict[str, list[str]] = {}
+    fit = 0
     for address, answer in asked:
         if answer not in ready:
             say(f"note: node {address} did not answer for {LIMIT_S:.0f} s")
@@ -64,8 +65,10 @@ def preflight(place: Workplace, view: ClusterView, say: Callable[[str], None]) -
         faults = _answer(answer, say, address)
         if faults:
             bad[address] = faults
+        else:
+            fit += 1
     lines = [f"node {address}: {fault}" for address, faults in sorted(bad.items()) for fault in faults]
-    if bad and bad.keys() >= {address for address, answer in asked if answer in ready}:
+    if bad and not fit:
         raise InputError(*lines)
     for line in lines:
         say(f"note: {line}; no trial is given to it")

@@ -109,6 +109,12 @@ def test_a_cluster_that_runs_keeps_its_token_and_is_not_restarted(world: World, 
         up(cluster, tls=True)
 
 
+def test_the_way_to_the_dashboard_is_told_and_the_token_is_not(world: World, cluster: ClusterFile) -> None:
+    said = up(cluster)
+    assert f"dashboard: ssh -N -L 8265:127.0.0.1:8265 -p 22 me@{HEAD}" in said
+    assert home.token_of("a") not in "".join(said)
+
+
 def test_only_machines_new_to_the_running_head_are_set_up_from_here(world: World, cluster: ClusterFile) -> None:
     up(cluster)
     world.answer, world.known = Answer.OURS, [HEAD, ONE]
