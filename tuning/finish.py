@@ -244,7 +244,8 @@ class _Jobs:
         self._done(task, {"ended": "failed", "detail": error})
 
     def _done(self, task: Task, result: Mapping[str, Any]) -> None:
-        self.journal.job(task.key, {**result, "seed": task.seed, **self._what[task.key]})
+        kept = {name: value for name, value in result.items() if name != "clock"}
+        self.journal.job(task.key, {**kept, "seed": task.seed, **self._what[task.key]})
         shown = f"top1 {percent([result['top1']])}" if "top1" in result else str(result.get("detail", "failed"))
         done = len(self.journal.state.jobs)
         self.say(f"  {task.key:<16} {shown}   [{done} {'job' if done == 1 else 'jobs'} of the finish done]")

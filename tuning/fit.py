@@ -115,7 +115,7 @@ class Turns(Unsaved, tune.Callback):  # type: ignore[misc]  # ray is not typed
             self.silence.epoch(_method(trial), float(payload["seconds"]))
 
     def _end_silent(self, trials: list[Any]) -> None:
-        running = {trial.trial_id: trial for trial in trials if trial.status == "RUNNING"}
+        running = {trial.trial_id: trial for trial in trials if _at_work(trial)}
         for key, seconds in self.silence.silent({key: _method(trial) for key, trial in running.items()}).items():
             name = running[key].config["task"]["key"]
             limit = duration(self.silence.limit(_method(running[key])))
@@ -124,6 +124,11 @@ class Turns(Unsaved, tune.Callback):  # type: ignore[misc]  # ray is not typed
             if actor is not None:
                 with contextlib.suppress(Exception):  # its node may be gone: that is told by Ray
                     ray.kill(actor)
+
+
+def _at_work(trial: Any) -> bool:
+    """Whether a worker has it: it trains, or a worker that was free is being given it."""
+    return trial.status == "RUNNING" or (trial.status == "PENDING" and trial.temporary_state.ray_actor is not None)
 
 
 def _method(trial: Any) -> str:

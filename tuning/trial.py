@@ -22,30 +22,32 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
     """One :class:`Session` behind Ray's interface. The actor is kept and used again: the data stays mapped."""
 
     def setup(self, config: dict[str, Any], workplace: Workplace) -> None:  # type: ignore[override]  # with_parameters
-        """Begin the task in ``config['task']``, or go on with its checkpoint."""
+        """Take the task in ``config['task']``. Its work begins with the first step: that is watched for hanging."""
         self.workplace = workplace
-        faults = faults_here(workplace)
-        if faults:
-            raise InputError(*faults)
         torch.set_num_threads(workplace.threads)
-        self._begin(config)
+        self._take(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next task in the same process."""
-        self._begin(new_config)
+        self._take(new_config)
         return True
 
-    def _begin(self, config: dict[str, Any]) -> None:
-        place = self.workplace
+    def _take(self, config: dict[str, Any]) -> None:
+        self._task = Task(**config["task"])
         self.session: Session | None = None  # frees the last model before the next one is built
-        self.session = Session(
-            Task(**config["task"]), place.source, place.probe, place.device, place.checkpoints, place.sees_its_folder
-        )
+
+    def _begin(self) -> Session:
+        """Begin the task, or go on with its checkpoint. Raises ``InputError`` where this machine cannot work."""
+        place = self.workplace
+        faults = faults_here(place)
+        if faults:
+            raise InputError(*faults)
+        return Session(self._task, place.source, place.probe, place.device, place.checkpoints, place.sees_its_folder)
 
     def step(self) -> dict[str, Any]:
         """One epoch. Ray sees the few keys that it decides by; the whole result travels as one string."""
         if self.session is None:
-            raise RuntimeError("step before setup")
+            self.session = self._begin()
         # A stored result is given again after an interruption: where and when it is given is not part of it.
         result = self.session.step() | {"node": ray.util.get_node_ip_address(), "clock": time.time()}
         if result["done"]:

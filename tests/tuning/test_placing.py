@@ -62,3 +62,17 @@ def test_what_is_expected_counts_as_there() -> None:
     assert (slots.count, slots.gpu) == (8, 1.0)
     assert fitting(slots, {"CPU": 4.0}) == 0
     assert fitting(slots, {"CPU": 64.0, "GPU": 2.0}) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "actor", "at_work"),
+    [("RUNNING", "a", True), ("PENDING", "a", True), ("PENDING", None, False), ("TERMINATED", "a", False)],
+)
+def test_a_worker_that_is_being_given_a_trial_is_watched_too(status, actor, at_work) -> None:
+    """It may hang in just that moment; a trial that waits for a place has no worker, and may wait as long as it likes."""
+    from types import SimpleNamespace
+
+    from tuning.fit import _at_work
+
+    trial = SimpleNamespace(status=status, temporary_state=SimpleNamespace(ray_actor=actor))
+    assert _at_work(trial) is at_work
