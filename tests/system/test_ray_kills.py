@@ -67,13 +67,15 @@ def test_killed_and_gone_on(kind, space, tmp_path, begin):
     while killed < KILLS:
         wanted = lines_of(journal) + rng.randint(2, 9)
 
-        def ripe(process=process, wanted=wanted) -> bool:
-            there = lines_of(journal) >= wanted and (kind == "driver" or bool(trial_workers(process.pid)))
+        workers: list[int] = []
+
+        def ripe(process=process, wanted=wanted, workers=workers) -> bool:
+            workers[:] = trial_workers(process.pid)  # a worker's title changes from call to call: it is looked at once
+            there = lines_of(journal) >= wanted and (kind == "driver" or bool(workers))
             return there or process.poll() is not None
 
         wait_for(ripe, process)
-        workers = trial_workers(process.pid)
-        if process.poll() is not None or (kind != "driver" and not workers):
+        if process.poll() is not None:
             break  # it came to its end before
         if kind != "driver":
             os.kill(rng.choice(workers), signal.SIGKILL)

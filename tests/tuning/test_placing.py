@@ -69,7 +69,7 @@ def test_what_is_expected_counts_as_there() -> None:
     [("RUNNING", "a", True), ("PENDING", "a", True), ("PENDING", None, False), ("TERMINATED", "a", False)],
 )
 def test_a_worker_that_is_being_given_a_trial_is_watched_too(status, actor, at_work) -> None:
-    """It may hang in just that moment; a trial that waits for a place has no worker, and may wait as long as it likes."""
+    """It may hang in just that moment. A trial that waits for a place has no worker, and may wait."""
     from types import SimpleNamespace
 
     from tuning.fit import _at_work
