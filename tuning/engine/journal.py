@@ -260,10 +260,10 @@ class Journal(Events):
         line = encode(event)
         try:
             self._patiently(lambda: self._put(line, sync))
-        except (OSError, WorkFailed) as error:
-            if isinstance(error, WorkFailed):
-                self.failure = error
-                raise
+        except (InputError, WorkFailed) as error:
+            self.failure = WorkFailed(str(error))
+            raise self.failure from error
+        except OSError as error:
             self.failure = WorkFailed(
                 f"{self.path}: {error.strerror or error}; its lines are kept: make room, and the same command goes on"
             )
@@ -273,28 +273,33 @@ class Journal(Events):
 
     def _put(self, line: bytes, sync: bool) -> None:
         if self._doubtful:
-            self._reopen()
+            self._reopen(line)
         try:
             self._write(line)
             if sync:
                 os.fsync(self._fd)
         except OSError:
             with contextlib.suppress(OSError):  # a full disk took a part: whatever is written next must not follow it
-                os.ftruncate(self._fd, self._length)
+                self._cut(self._fd, line)
             self._doubtful = True
             raise
 
-    def _reopen(self) -> None:
+    def _reopen(self, line: bytes) -> None:
         """After a failure: a file server that was restarted has forgotten this handle, and with it the lock."""
         fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         old, self._fd = self._fd, fd
         with contextlib.suppress(OSError):
             os.close(old)  # first: a lock of our own would keep us out
         self._lock()
-        if os.fstat(fd).st_size < self._length:
-            raise InputError(f"{self.path}: it is shorter than it was; somebody else has written to it")
-        os.ftruncate(fd, self._length)
+        self._cut(fd, line)
         self._doubtful = False
+
+    def _cut(self, fd: int, line: bytes) -> None:
+        """Take back what was written of ``line``. Raises ``WorkFailed`` where that is not all that came since."""
+        beyond = os.pread(fd, len(line) + 1, self._length)
+        if os.fstat(fd).st_size < self._length or not line.startswith(beyond):
+            raise WorkFailed(f"{self.path}: another process has written to it while the storage was away")
+        os.ftruncate(fd, self._length)
 
     def _write(self, line: bytes) -> None:
         while line:

@@ -62,3 +62,22 @@ def test_a_storage_that_stays_away_ends_the_search_in_one_line(tmp_path, monkeyp
     assert journal.state.trials == {}
     journal.close()
     assert Journal(tmp_path / "journal.jsonl", HEADER).state.trials == {}
+
+
+def test_another_driver_that_wrote_meanwhile_is_not_cut_off(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path, HEADER, again)
+    real = os.write
+
+    def away(fd: int, data: bytes) -> int:
+        monkeypatch.setattr(os, "write", real)
+        with path.open("ab") as file:
+            file.write(b"a line of somebody else's\n")
+        raise OSError(errno.ESTALE, "away")
+
+    monkeypatch.setattr(os, "write", away)
+    with pytest.raises(WorkFailed, match="another process has written"):
+        journal.ask({"method": "a"}, "sampler")
+    assert path.read_bytes().endswith(b"a line of somebody else's\n")
+    assert journal.failure is not None
+    journal.close()
