@@ -283,7 +283,8 @@ def test_minutes_are_those_of_all_drivers_by_a_clock_that_never_jumps(tmp_path, 
                 engine.report(segment.trial, Report(segment.after + 1, False, None, None, 1.0))
             spent.append(engine.budget.minutes)
             now[0] += 1e3  # nothing came in before it was killed: nobody knows of these
-    assert spent == pytest.approx([0, 2, 2, 6, 6, 9.983333, 9.983333, 10.008333])
+    # The milliseconds that a slow disk takes to open the first journal are counted too, and are none of the faked ones.
+    assert spent == pytest.approx([0, 2, 2, 6, 6, 9.983333, 9.983333, 10.008333], abs=0.005)
     events = read_events(tmp_path / "j")[0]
     starts = [i for i, e in enumerate(events) if e["e"] == "drive"] + [len(events)]
     assert len(starts) == 5
