@@ -15,7 +15,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from methods.errors import InputError
-from tuning.engine.mishaps import MEMORY
+from tuning.engine.mishaps import lacked_memory
 from tuning.floor import Floor
 from tuning.places import PlacedScheduler
 from tuning.stock import mishap_of, number_of
@@ -41,8 +41,7 @@ class EngineSearcher(Unsaved, Searcher):  # type: ignore[misc]  # ray is not typ
         if task is not None:
             number = int(task.key[1:])
             self._given[trial_id], self._holder[number] = number, trial_id
-            failures = self.floor.engine.state.trials[number].failures
-            alone = bool(failures) and failures[-1].kind == MEMORY  # a neighbour may have had what it lacked
+            alone = lacked_memory(self.floor.engine.state.trials[number])
             return task_config(task, self.view.avoid(), alone)
         engine = self.floor.engine
         over = engine.finished or (engine.interrupted() and not engine.busy)
@@ -85,8 +84,7 @@ class EngineScheduler(PlacedScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The trial's process failed: Ray gives it up, the engine decides whether it is asked for again."""
         mishap, number = mishap_of(trial), number_of(trial)
-        if self.view.bad.failed(mishap.node, number, mishap.kind):
-            self.view.tell_bad(mishap.node)
+        self.view.failed(mishap.node, number, mishap.kind)
         self.floor.failed(number, mishap.line, mishap.kind, mishap.node)
 
 

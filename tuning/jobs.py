@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from tuning.engine.mishaps import MEMORY, counts, speaks_against
+from tuning.engine.mishaps import counts, lacked_memory, speaks_against
 from tuning.engine.state import Failure, TrialState
 from tuning.places import PlacedScheduler
 from tuning.session import Task
@@ -50,17 +50,14 @@ class JobSearcher(Unsaved, Searcher):  # type: ignore[misc]  # ray is not typed
         if not self._left:
             return None if self._given else Searcher.FINISHED
         task = self._given[trial_id] = self._left.pop(0)
-        failures = self._record[task.key].failures
-        alone = bool(failures) and failures[-1].kind == MEMORY
-        return task_config(task, self._view.avoid(), alone)
+        return task_config(task, self._view.avoid(), lacked_memory(self._record[task.key]))
 
     def faltered(self, task: Task, mishap: Mishap) -> None:
         """A task's worker failed."""
         record = self._record[task.key]
         counted = counts(record, mishap.kind)
         record.failures.append(Failure(mishap.line, mishap.kind, mishap.node, counted, record.epochs))
-        if self._view.bad.failed(mishap.node, record.trial, mishap.kind):
-            self._view.tell_bad(mishap.node)
+        self._view.failed(mishap.node, record.trial, mishap.kind)
 
     def worked(self, task: Task, epoch: int, node: str) -> None:
         """A task finished an epoch."""

@@ -25,10 +25,6 @@ class Slots:
     def threads(self) -> int:
         return max(1, int(self.cpu))
 
-    @property
-    def resources(self) -> dict[str, float]:
-        return {"cpu": self.cpu, **({"gpu": self.gpu} if self.gpu else {})}
-
 
 def read_expected(text: str) -> dict[str, float]:
     """`CPU=64,GPU=8` as Ray's resource totals. Raises ``InputError`` for anything else."""

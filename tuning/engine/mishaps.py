@@ -31,6 +31,11 @@ def counts(trial: TrialState, kind: str) -> bool:
     return row >= IN_A_ROW
 
 
+def lacked_memory(trial: TrialState) -> bool:
+    """Whether the last failure was for want of memory: a neighbour may have had what it lacked."""
+    return bool(trial.failures) and trial.failures[-1].kind == MEMORY
+
+
 def speaks_against(trial: TrialState) -> tuple[Failure, ...]:
     """The failures that count."""
     return tuple(failure for failure in trial.failures if failure.counted)

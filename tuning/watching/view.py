@@ -76,6 +76,11 @@ class ClusterView:
         """Address and Ray's id of every node that is alive."""
         return [(address, node) for address, ids in sorted(self._ids.items()) for node in ids]
 
+    def failed(self, node: str, trial: int, kind: str) -> None:
+        """A trial failed on a machine; it is told when that makes it a bad one."""
+        if self.bad.failed(node, trial, kind):
+            self.tell_bad(node)
+
     def tell_bad(self, node: str) -> None:
         """A machine has just become a bad one."""
         self._say(f"node {node}: {BAD} different trials failed there one after the other; new ones go elsewhere")
