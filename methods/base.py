@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from methods.errors import InputError
 from methods.fields import tunable
+from methods.filled import present_bodies
 from methods.nn.encoder import Encoder
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Stage:
 
 def two_views(clips: Tensor, policy: Policy, generator: Generator) -> Views:
     """Two independently augmented copies, ``a`` and ``b``, of ``clips`` (N, C, T, V, M): the contrastive default."""
-    present = (clips != 0).flatten(1, 3).any(1)
+    present = present_bodies(clips)
     return Views({"a": policy(clips, generator), "b": policy(clips, generator)}, present)
 
 
@@ -115,6 +116,16 @@ class Method(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """Called once after each optimiser step, e.g. to move a target network."""
+
+    @property
+    def mixes_bodies(self) -> bool:
+        """Whether an encoder may get other bodies than the batch's clips have."""
+        return False
+
+    @property
+    def not_captured(self) -> str:
+        """Why a step cannot be replayed as a CUDA graph (it reads something back, say); empty where it can."""
+        return ""
 
     @property
     def probed(self) -> Encoder:

@@ -37,10 +37,11 @@ from methods.augment.policy import AugmentConfig
 from methods.base import Method, Stage, StepOutput, Views, tunable, two_views
 from methods.errors import InputError
 from methods.fields import require
+from methods.filled import valid_lengths
 from methods.losses import feature_distillation, feature_spread, info_nce, reconstruction
 from methods.nn.ema import check_momentum, slow_copy
 from methods.nn.encoder import Encoder
-from methods.nn.gru import GruConfig, GruEncoder, valid_lengths
+from methods.nn.gru import GruConfig, GruEncoder
 from methods.nn.heads import mlp
 from methods.nn.queue import MemoryQueue
 from methods.recipe import OptimConfig, Recipe
@@ -147,6 +148,10 @@ class CRRL(Method):
         contrast = Stage("contrast", 0.0)
         fuse = Stage("fuse", config.fuse_start, probed="the student, a new encoder that the contrastive one teaches")
         return (contrast, fuse) if config.fuse_start < 1 else (contrast,)
+
+    @property
+    def not_captured(self) -> str:
+        return "clips of different lengths are packed by the host" if self.encoder.config.lengths == "valid" else ""
 
     @property
     def probed(self) -> Encoder:

@@ -38,6 +38,7 @@ from methods.augment.policy import AugmentConfig
 from methods.base import Method, StepOutput, Views, tunable
 from methods.errors import InputError
 from methods.fields import require
+from methods.filled import present_bodies
 from methods.losses import barlow_twins, feature_spread
 from methods.nn.encoder import Encoder, EncoderConfig
 from methods.nn.heads import mlp
@@ -149,13 +150,17 @@ class PSTL(SkeletonBT):
     def __init__(self, config: PSTLConfig, encoder: STGCN) -> None:
         super().__init__(config, encoder)
 
+    @property
+    def not_captured(self) -> str:
+        return "how many joints are cut out is read back" if self.config.mask_joints else ""
+
     def make_views(self, clips: Tensor, policy: Policy, generator: Generator) -> Views:
         """Views ``anchor``, ``spatial`` and ``temporal`` of clips (N, C, T, V, M); the last is short of frames.
 
         ``extra``: ``joints`` (V',), those left of the spatial view. Raises ``InputError`` where no frame would be left.
         """
         count = self.config.masked_frames(clips.shape[2])
-        present = (clips != 0).flatten(1, 3).any(1)
+        present = present_bodies(clips)
         anchor, moving, spatial = (policy(clips, generator) for _ in range(3))
         draw = Draws.like(clips, generator, policy.config.per_batch)
         views = {"anchor": anchor, "temporal": _slow_frames(draw, moving, count), "spatial": spatial}
@@ -186,5 +191,7 @@ def _joints_left(draw: Draws, policy: Policy, mask_joints: int) -> Tensor:
     """(V',) the joints that central masking leaves; how many it hits is read back to the host, once a step."""
     v = policy.layout.num_joints
     count = scaled(mask_joints, JOINTS, v) if mask_joints else 0
-    dropped = joint_table(draw_central_joints(draw, central_entries(policy.layout), count), v)
-    return torch.nonzero(~dropped[0])[:, 0]
+    drawn = draw_central_joints(draw, central_entries(policy.layout, draw.device), count)
+    if not count:  # drawn all the same, so that what follows meets the same numbers
+        return torch.arange(v, device=draw.device)
+    return torch.nonzero(~joint_table(drawn, v)[0])[:, 0]

@@ -29,6 +29,9 @@ class OptimConfig:
     warmup: float = tunable(0.0, uniform=(0.0, 0.1), doc="fraction of the run with a linearly rising rate")
     step_at: float = tunable(0.8333, uniform=(0.6, 0.95), doc="fraction of the run after which `step` multiplies")
     step_factor: float = tunable(0.1, doc="what `step` multiplies the rate by")
+    order: str = tunable(
+        "shuffled", choice=("shuffled", "stratified"), doc="stratified: as many two-person clips in every batch"
+    )
 
     def __post_init__(self) -> None:
         require(self.name in ("sgd", "adam"), f"optim.name must be sgd or adam, got {self.name!r}")
@@ -46,6 +49,10 @@ class OptimConfig:
         require(0 <= self.warmup < 1, f"optim.warmup is a fraction in [0, 1), got {self.warmup}")
         require(0 < self.step_at <= 1, f"optim.step_at is a fraction in (0, 1], got {self.step_at}")
         require(self.step_factor > 0, f"optim.step_factor must be positive, got {self.step_factor}")
+        require(
+            self.order in ("shuffled", "stratified"),
+            f"optim.order must be shuffled or stratified, got {self.order!r}",
+        )
         require(
             not self.nesterov or self.sgd_momentum > 0,
             "optim.nesterov needs an optim.sgd_momentum above 0",

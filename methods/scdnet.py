@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from methods.augment.policy import AugmentConfig
 from methods.base import Method, StepOutput, Views, tunable
 from methods.fields import require
+from methods.filled import present_bodies
 from methods.losses import feature_spread, info_nce
 from methods.nn.ema import Ema, check_momentum, slow_copy
 from methods.nn.heads import mlp
@@ -127,7 +128,7 @@ class SCDNet(Method):
 
     def make_views(self, clips: Tensor, policy: Policy, generator: Generator) -> Views:
         """Two crops in time, ``a`` and ``b``, of clips (N, C, T, V, M); from them the stream is taken."""
-        present = (clips != 0).flatten(1, 3).any(1)
+        present = present_bodies(clips)
         return Views({name: policy.in_time(clips, generator) for name in "ab"}, present)
 
     def finish_views(self, views: Views, policy: Policy, generator: Generator) -> Views:

@@ -153,6 +153,16 @@ class SkeleMixCLR(Method):
         self.slow_projector = slow_copy(self.projector, config)
         self.queue = MemoryQueue(config.queue, config.projection)
 
+    @property
+    def mixes_bodies(self) -> bool:
+        """A pasted block may hold a body that only the partner has."""
+        return bool(self.config.fill == "swap")
+
+    @property
+    def not_captured(self) -> str:
+        real = self.encoder.config.bodies == "real"
+        return "how many bodies its mixtures have is read back" if real and self.mixes_bodies else ""
+
     def make_views(self, clips: Tensor, policy: Policy, generator: Generator) -> Views:
         """Views ``a`` (query) and ``b`` (key) of clips (N, C, T, V, M), and what is to be mixed.
 
@@ -161,7 +171,7 @@ class SkeleMixCLR(Method):
         """
         views = two_views(clips, policy, generator)
         draw = Draws.like(clips, generator, self.config.mix_per_batch)
-        table = part_table(policy.layout.parts, clips.shape[3])
+        table = part_table(policy.layout.parts, clips.shape[3], clips.device)
         mixes = [self._drawn(draw, table, clips.shape[2]) for _ in range(self.config.repeats)]
         extra = {
             "mix_shift": torch.stack([mix.shift for mix in mixes]),

@@ -89,7 +89,7 @@ def test_the_reader_of_imports_reads() -> None:
 LIBRARIES = {"methods.data.reading.mat_files": {"scipy"}}  # the only file that needs it, late and with a way out
 
 METHOD_ROOMS = [  # (who, floor): nobody imports a floor above the own
-    ("methods.errors", 0), ("methods.fields", 0),
+    ("methods.errors", 0), ("methods.fields", 0), ("methods.filled", 0),
     ("methods.nn", 1), ("methods.augment", 1), ("methods.losses", 1), ("methods.data", 1), ("methods.official", 1),
     ("methods.base", 2), ("methods.recipe", 2), ("methods.registry", 2),
     ("methods.training", 4), ("methods.api", 5), ("methods", 5),
@@ -156,12 +156,14 @@ RAY = {
     "tuning.driver", "tuning.fit", "tuning.trial", "tuning.stock", "tuning.jobs", "tuning.adapters", "tuning.places",
     "tuning.watching.view", "tuning.watching.preflight", "tuning.watching.over_client",
     "tuning.launch.job_client", "tuning.launch.ray_cluster", "tuning.launch.ray_schema_check",
+    "tuning.measuring.calibrate",
 }  # fmt: skip
 OPTUNA = {"tuning.stock", "tuning.observe.mirror"}  # and the model of the search in tuning.engine
 SEES_NOTHING_OF = [  # (room, what it must not import, late imports too)
     ("tuning.config", {"ray", "optuna", "torch"}), ("tuning.space", {"ray", "optuna", "torch"}),
     ("tuning.engine", {"ray", "torch"}), ("tuning.observe", {"ray"}), ("tuning.storage", {"ray", "torch", "optuna"}),
     ("tuning.launch", {"torch", "optuna"}),
+    ("tuning.measuring.packing", {"ray", "torch"}), ("tuning.measuring.crowd", {"ray", "torch"}),
     ("tuning.cli", {"ray", "optuna", "torch"}),
 ]  # fmt: skip
 UPSTAIRS = [  # (room, what of tuning it may import)

@@ -12,14 +12,6 @@ from methods.augment.draws import Draws
 from methods.augment.ops import take_frames
 
 
-def valid_lengths(x: Tensor) -> Tensor:
-    """(N,) number of frames up to the last that is not all zero; at least 1. ``x``: (N, C, T, V, M), padded behind."""
-    t = x.shape[2]
-    filled = (x != 0).any(4).any(3).any(1)  # (N, T)
-    last = (filled * torch.arange(1, t + 1, device=x.device)).amax(1)
-    return last.clamp(min=1)
-
-
 def crop_resize(x: Tensor, start: Tensor, length: Tensor, frames: int) -> Tensor:
     """Frames ``start`` to ``start + length`` of each clip, linearly resampled to ``frames``: (N, C, frames, V, M).
 

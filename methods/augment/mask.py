@@ -6,6 +6,7 @@ N clips (N, C, T, V, M). A published count (8 of 25 joints) is for the published
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,9 +38,14 @@ def joint_table(entries: Tensor, num_joints: int) -> Tensor:
 # --- PSTL: central joints, slow frames (arXiv:2302.09018 and its public code) ---------------------------------------
 
 
-def central_entries(layout: Layout) -> Tensor:
-    """(2(V-1),) every joint as often as it has bones: the urn of central spatial masking."""
-    return torch.tensor(sorted(joint for bone in layout.bones for joint in bone))
+def central_entries(layout: Layout, device: torch.device | str | None = None) -> Tensor:
+    """(2(V-1),) every joint as often as it has bones: the urn of central spatial masking; made once a device."""
+    return _entries(layout.bones, torch.device("cpu" if device is None else device))
+
+
+@lru_cache(maxsize=64)
+def _entries(bones: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    return torch.tensor(sorted(joint for bone in bones for joint in bone), device=device)
 
 
 def draw_central_joints(draw: Draws, entries: Tensor, count: int) -> Tensor:

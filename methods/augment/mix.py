@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -44,12 +45,17 @@ def segments_of(frames: int, stride: int) -> int:
     return -(-frames // stride)
 
 
-def part_table(parts: Mapping[str, Sequence[int]], num_joints: int) -> Tensor:
-    """(P, V) bool: which joints each part of the body has, in the mapping's order."""
+def part_table(parts: Mapping[str, Sequence[int]], num_joints: int, device: torch.device | str | None = None) -> Tensor:
+    """(P, V) bool: which joints each part of the body has, in the mapping's order; made once a device."""
+    return _part_table(tuple(tuple(joints) for joints in parts.values()), num_joints, torch.device(device or "cpu"))
+
+
+@lru_cache(maxsize=64)
+def _part_table(parts: tuple[tuple[int, ...], ...], num_joints: int, device: torch.device) -> Tensor:
     table = torch.zeros(len(parts), num_joints, dtype=torch.bool)
-    for row, joints in zip(table, parts.values(), strict=True):
+    for row, joints in zip(table, parts, strict=True):
         row[list(joints)] = True
-    return table
+    return table.to(device)
 
 
 def draw_parts(draw: Draws, table: Tensor, least: int, most: int) -> Tensor:

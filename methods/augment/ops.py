@@ -16,7 +16,7 @@ def temporal_crop(x: Tensor, start: Tensor, pad: int) -> Tensor:
     index = torch.arange(t, device=x.device)[None, :] + start[:, None] - pad  # (N, T), from -pad to T + pad - 1
     index = torch.where(index < 0, -index - 1, index)
     index = torch.where(index >= t, 2 * t - 1 - index, index)
-    return x.gather(2, index[:, None, :, None, None].expand_as(x))
+    return take_frames(x, index)
 
 
 def linear_map(x: Tensor, matrix: Tensor) -> Tensor:
@@ -112,8 +112,11 @@ def velocity(x: Tensor, lengths: Tensor | None = None) -> Tensor:
 
 def take_frames(x: Tensor, index: Tensor) -> Tensor:
     """Frames ``index`` (N, t) of each clip, in that order: (N, C, t, V, M)."""
-    n, c, _, v, m = x.shape
-    return x.gather(2, index[:, None, :, None, None].expand(n, c, index.shape[1], v, m))
+    n, c, t, v, m = x.shape
+    # Whole rows of joints and bodies: a gather element by element takes five times as long on a CPU.
+    first = torch.arange(n * c, device=x.device).view(n, c, 1) * t
+    rows = (first + index[:, None, :]).flatten()
+    return x.reshape(n * c * t, v * m).index_select(0, rows).view(n, c, index.shape[1], v, m)
 
 
 def select(chosen: Tensor, changed: Tensor, x: Tensor) -> Tensor:

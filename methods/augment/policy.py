@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from methods.augment import crops, mask, ops
 from methods.augment.draws import Draws
 from methods.fields import require, tunable
+from methods.filled import present_bodies, valid_lengths
 
 if TYPE_CHECKING:
     from methods.data.layouts import Layout
@@ -100,7 +101,7 @@ class Policy:
         self._reach = mask.structural_reach(layout)
 
     def __call__(self, x: Tensor, generator: Generator) -> Tensor:
-        present = _present(x) if self.config.noise else None  # seen before a crop can cut a body out
+        present = present_bodies(x) if self.config.noise else None  # seen before a crop can cut a body out
         return self.in_space(self.in_time(x, generator), generator, present)
 
     def in_time(self, x: Tensor, generator: Generator) -> Tensor:
@@ -112,7 +113,7 @@ class Policy:
         frames = x.shape[2]
         if c.crop_resize:
             low = max(0.0, 1 - (1 - c.crop_resize) * s)
-            start, length = crops.draw_crop(draw, crops.valid_lengths(x), low, shortest=c.crop_resize_frames)
+            start, length = crops.draw_crop(draw, valid_lengths(x), low, shortest=c.crop_resize_frames)
             x = crops.crop_resize(x, start, length, frames)
         pad = min(int(frames / c.crop * s), frames) if c.crop else 0
         return ops.temporal_crop(x, draw.integers(2 * pad + 1), pad) if pad else x
@@ -135,7 +136,7 @@ class Policy:
         if c.noise:
             chosen = draw.chance(c.noise_probability)
             noise = draw.normal(x.shape) * (c.noise * s) * chosen[:, None, None, None, None]
-            bodies = _present(original) if present is None else present
+            bodies = present_bodies(original) if present is None else present
             x = ops.add_noise(x, noise, None if c.noise_absent else bodies)
         if c.blur:
             chosen = draw.chance(c.blur * s)
@@ -182,11 +183,6 @@ class Policy:
         largest = torch.where(main, c.rotate, 1.0) * c.strength
         low = -1.0 if c.rotate_both_ways else 0.0
         return torch.deg2rad(largest * draw.uniform(low, 1.0, 3))
-
-
-def _present(x: Tensor) -> Tensor:
-    """(N, M) bool: the bodies that are somewhere not zero."""
-    return (x != 0).flatten(1, 3).any(1)
 
 
 def _some(draw: Draws, probability: float) -> Tensor | float:

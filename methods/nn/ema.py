@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.fields import require
+from methods.nn.progress import Progress
 from methods.nn.stgcn import normal_init
 
 
@@ -44,8 +45,10 @@ class Ema(nn.Module):
             self.target.apply(normal_init)
         self.target.requires_grad_(False)
 
-    def rate(self, progress: float) -> float:
-        """The momentum at ``progress`` in [0, 1] of the whole run."""
+    def rate(self, progress: float) -> float | Tensor:
+        """The momentum at ``progress`` in [0, 1] of the whole run; on the device where progress is there."""
+        if self.schedule == "cosine" and isinstance(progress, Progress):
+            return 1 - (1 - self.momentum) * (torch.cos(math.pi * progress.on_device) + 1) / 2
         if self.schedule == "cosine":
             return 1 - (1 - self.momentum) * (math.cos(math.pi * progress) + 1) / 2
         return self.momentum
@@ -64,7 +67,12 @@ class Ema(nn.Module):
             if unknown:
                 raise ValueError(f"the momentum copy has no {', '.join(unknown)}")
         if mine:
-            torch._foreach_lerp_(mine, theirs, 1 - self.rate(progress))
+            rate = self.rate(progress)
+            if isinstance(rate, Tensor):  # no lerp over many tensors takes its weight from the device
+                torch._foreach_mul_(mine, rate)
+                torch._foreach_add_(mine, torch._foreach_mul(theirs, 1 - rate))
+            else:
+                torch._foreach_lerp_(mine, theirs, 1 - rate)
         if self.buffers_follow:
             for kept, new in zip(*_pairs(self.target.named_buffers(), online.named_buffers(), only), strict=True):
                 kept.copy_(new)

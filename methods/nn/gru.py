@@ -21,6 +21,7 @@ from torch.nn.functional import dropout
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from methods.fields import require, tunable
+from methods.filled import valid_lengths
 from methods.nn.encoder import Encoder, require_shape
 from methods.nn.stgcn import ScaleNorm
 
@@ -61,12 +62,6 @@ class GruConfig:
         require(self.lengths in ("all", "valid"), f"encoder.lengths must be all or valid, got {self.lengths!r}")
         require(self.init in ("xavier", "torch"), f"encoder.init must be xavier or torch, got {self.init!r}")
         require(self.precision in ("fp32", "bf16"), f"encoder.precision must be fp32 or bf16, got {self.precision!r}")
-
-
-def valid_lengths(clips: Tensor) -> Tensor:
-    """(N,) number of frames up to the last one of a clip (N, C, T, V, M) that is not all zero; at least 1."""
-    there = (clips != 0).flatten(3).any(3).any(1)  # (N, T)
-    return (there * torch.arange(1, there.shape[1] + 1, device=clips.device)).amax(1).clamp(min=1)
 
 
 class GruEncoder(Encoder):

@@ -8,15 +8,19 @@ Departures  Any layout, width and depth; the graph's partition, the input's norm
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool1d
+from torch.nn.functional import adaptive_avg_pool1d, conv2d
 
+from methods.filled import present_bodies
 from methods.nn.attention_drop import attention_drop
+from methods.nn.dropout import factors
 from methods.nn.encoder import Encoder, EncoderConfig
 from methods.nn.graph import adjacency
+from methods.nn.norm import batch_norm
 
 if TYPE_CHECKING:
     from methods.data.layouts import Layout
@@ -27,7 +31,7 @@ class SpatialConv(nn.Module):
 
     def __init__(self, channels: int, out: int, partitions: int) -> None:
         super().__init__()
-        self.partitions = partitions
+        self.partitions, self.out = partitions, out
         self.conv = nn.Conv2d(channels, out * partitions, 1)
 
     def forward(self, x: Tensor, graph: Tensor) -> Tensor:
@@ -36,6 +40,27 @@ class SpatialConv(nn.Module):
         mixed = self.conv(x).view(b, self.partitions, -1, t, v)
         gathered: Tensor = torch.einsum("bkctv,kvw->bctw", mixed, graph.to(mixed.dtype))
         return gathered
+
+    def channels_last(self, x: Tensor, graph: Tensor, time_last: bool) -> Tensor:
+        """The same of and to maps in that memory format, (B, C, V, T) with ``time_last``, else (B, C, T, V).
+
+        Gathers first, so that K * C numbers are held for each joint and frame instead of K * C', and nothing is copied:
+        the graph is one matrix from the left, over whole rows of frames and channels or of channels alone, and the
+        mixing one convolution over K steps of V joints, or over K * C channels.
+        """
+        k, v, _ = graph.shape
+        b, c, t = len(x), x.shape[1], x.numel() // (len(x) * x.shape[1] * v)
+        rows, weight = x.permute(0, 2, 3, 1), self.conv.weight.view(k, -1, c)
+        bias = graph.sum(1).T @ self.conv.get_parameter("bias").view(k, -1)  # (V, C'): what each joint gathers of it
+        if time_last:
+            matrix = graph.transpose(1, 2).reshape(k * v, v).to(x.dtype)
+            near = torch.bmm(matrix.expand(b, -1, -1), rows.reshape(b, v, t * c)).view(b, k * v, t, c)
+            mixed = conv2d(near.permute(0, 3, 1, 2), weight.permute(1, 2, 0)[..., None], dilation=(v, 1))
+            return mixed.add_(bias.T.to(mixed.dtype)[..., None])
+        matrix = graph.permute(2, 0, 1).reshape(v * k, v).to(x.dtype)
+        near = torch.bmm(matrix.expand(b * t, -1, -1), rows.reshape(b * t, v, c)).view(b, t, v, k * c)
+        mixed = conv2d(near.permute(0, 3, 1, 2), weight.permute(1, 0, 2).reshape(-1, k * c, 1, 1))
+        return mixed.add_(bias.T.to(mixed.dtype)[:, None])
 
 
 class Block(nn.Module):
@@ -58,10 +83,54 @@ class Block(nn.Module):
             self.shortcut = nn.Identity()
 
     def forward(self, x: Tensor, graph: Tensor) -> Tensor:
+        vmapped = torch._C._functorch.maybe_current_level() is not None
+        # Of one channel both memory formats look alike, and oneDNN has been seen to take it for the wrong one.
+        if x.is_cpu and torch.backends.mkldnn.is_available() and self.spatial.out > 1 and not vmapped:
+            return self.on_cpu(x, graph)
+        return self.plain(x, graph)
+
+    def plain(self, x: Tensor, graph: Tensor) -> Tensor:
+        """One module after the other: on GPUs, and of many networks at once under ``vmap``."""
         y = self.temporal(self.spatial(x, graph))
         if self.shortcut is not None:
             y = y + self.shortcut(x)
         return torch.relu_(y)
+
+    def on_cpu(self, x: Tensor, graph: Tensor) -> Tensor:
+        """The same numbers, but for dropout's draws, in the order of memory that oneDNN works fastest in.
+
+        Channels lie innermost; before them time, or in bf16 the joints. Maps come and leave as (B, C, T, V), but only
+        by name: nothing is moved between blocks. What it gains: benchmarks/layouts.py.
+        """
+        time_last = not torch.is_autocast_enabled("cpu")
+        x = (x.transpose(2, 3) if time_last else x).contiguous(memory_format=torch.channels_last)
+        norm, relu, conv, last_norm, dropout = self.temporal
+        p = float(dropout.p) if dropout.training else 0.0  # type: ignore[arg-type]
+        y = relu(batch_norm(norm, self.spatial.channels_last(x, graph, time_last)))
+        y = batch_norm(last_norm, _over_time(conv, y, time_last))
+        if isinstance(self.shortcut, nn.Sequential):
+            x = batch_norm(self.shortcut[1], _over_time(self.shortcut[0], x, time_last))
+        if not p:
+            y = y if self.shortcut is None else y + x
+        elif self.shortcut is None:
+            y = y * factors(y, p)
+        else:
+            y = torch.addcmul(x, y, factors(y, p))
+        y = torch.relu_(y)
+        return y.transpose(2, 3) if time_last else y
+
+
+def _over_time(conv: Any, x: Tensor, time_last: bool) -> Tensor:
+    """A convolution over the frames of (B, C, T, V), or with ``time_last`` of (B, C, V, T)."""
+    (stride, _), (padding, _) = conv.stride, conv.padding
+    if conv.kernel_size == (1, 1):
+        # Only the frames that count: oneDNN's own stride over a 1 x 1 kernel writes past the end in this memory format
+        # (its backward pass crashes or spoils the heap at 16 channels and fewer; torch 2.13).
+        return conv2d(x[..., ::stride] if time_last else x[:, :, ::stride], conv.weight, conv.bias)
+    if not time_last:
+        y: Tensor = conv(x)
+        return y
+    return conv2d(x, conv.weight.transpose(2, 3), conv.bias, (1, stride), (0, padding))
 
 
 class ScaleNorm(nn.Module):
@@ -97,6 +166,19 @@ def block_plan(config: EncoderConfig, channels: int = 3) -> list[tuple[int, int,
     return plan
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Which bodies of a batch are run: ``mask`` (N, M) bool, and ``rows`` (B,), their places among the N * M."""
+
+    mask: Tensor
+    rows: Tensor
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """The kept bodies' ``values`` (B, ...) back in their places of (N, M, ...); zero elsewhere."""
+        out = values.new_zeros(self.mask.numel(), *values.shape[1:])
+        return out.index_copy(0, self.rows, values).view(*self.mask.shape, *values.shape[1:])
+
+
 class STGCN(Encoder):
     """Encoder: clips (N, C, T, V, M) -> features (N, D), D = ``config.dim`` times ``config.segments``.
 
@@ -126,14 +208,40 @@ class STGCN(Encoder):
         self.edge_importance = nn.ParameterList(nn.Parameter(torch.ones_like(self.graph)) for _ in plan)
         if config.init == "normal":
             self.apply(normal_init)
+        self._fixed: tuple[Tensor, Tensor] | None = None
+
+    def fix_bodies(self, rows: Tensor) -> None:
+        """Row i of every training batch has ``rows[i]`` bodies (batch,) from now on: nothing about them is read back.
+
+        Serves ``bodies: real``; the caller answers for it (a stratified order does).
+        """
+        which = torch.arange(len(rows), device=rows.device).repeat_interleave(rows)
+        first = torch.cumsum(rows, 0) - rows
+        self._fixed = which, torch.arange(len(which), device=rows.device) - first[which]
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
         """``present``: (N, M) bool of recorded bodies, read only with ``bodies: real`` (found from ``x`` if None)."""
         n, m, keep = x.shape[0], x.shape[4], self._kept(x, present)
-        if keep is None:
-            return self._pool(self._map(x)).view(n, m, -1).mean(1)
-        pooled = self._pool(self._map(x, keep))  # only who is there, so that no map of an empty body is held
-        return _scatter(pooled, keep).sum(1) / keep.sum(1, keepdim=True)
+        if keep is not None:
+            pooled = self._pool(self._map(x, keep))  # only who is there, so that no map of an empty body is held
+            return keep.scatter(pooled).sum(1) / keep.mask.sum(1, keepdim=True)
+        if m > 1 and not any(module.training for module in self.modules()):
+            return self._with_one_empty(x).view(n, m, -1).mean(1)
+        return self._pool(self._map(x)).view(n, m, -1).mean(1)
+
+    def _with_one_empty(self, x: Tensor) -> Tensor:
+        """(N * M, dim) of clips (N, C, T, V, M), of all empty bodies one run for all.
+
+        Exact in evaluation mode only, where neither dropout nor a batch's statistics tell one empty body from another.
+        """
+        there = present_bodies(x).flatten()  # (N * M,)
+        rows = there.nonzero()[:, 0]
+        if len(rows) == len(there):
+            return self._pool(self._map(x))
+        empty = (~there).nonzero()[:1, 0]
+        pooled = self._pool(self._map(x, Kept(there, torch.cat([rows, empty]))))
+        place = torch.where(there, torch.cumsum(there, 0) - 1, len(rows))
+        return pooled[place]
 
     def features(self, x: Tensor, present: Tensor | None = None, joints: Tensor | None = None) -> Tensor:
         """The last feature map (N, M, D, T', V'), T' = ceil(T / 4), D = ``config.dim``.
@@ -144,7 +252,7 @@ class STGCN(Encoder):
         """
         keep = self._kept(x, present)
         maps = self._map(x, keep, joints)
-        return maps.unflatten(0, (x.shape[0], x.shape[4])) if keep is None else _scatter(maps, keep)
+        return maps.unflatten(0, (x.shape[0], x.shape[4])) if keep is None else keep.scatter(maps)
 
     def pool(self, maps: Tensor, present: Tensor | None = None) -> Tensor:
         """What :meth:`forward` makes of a map (N, M, D, T', V') of :meth:`features`: (N, dim).
@@ -171,26 +279,36 @@ class STGCN(Encoder):
         keep = self._counted(maps, present)
         if keep is None:
             return attention_drop(maps.flatten(0, 1), threshold).view_as(maps)
-        return _scatter(attention_drop(maps[keep], threshold), keep)
+        return keep.scatter(attention_drop(maps.flatten(0, 1).index_select(0, keep.rows), threshold))
 
-    def _kept(self, x: Tensor, present: Tensor | None) -> Tensor | None:
-        """(N, M) bool of the bodies of clips (N, C, T, V, M) that are passed on, None for all of them."""
+    def _kept(self, x: Tensor, present: Tensor | None) -> Kept | None:
+        """The bodies of clips (N, C, T, V, M) that are passed on, None for all of them."""
         if self.config.bodies == "all" or x.shape[4] == 1:
             return None
-        return _somebody((x != 0).flatten(1, 3).any(1) if present is None else present)
+        return self._keep(present_bodies(x) if present is None else present)
 
-    def _counted(self, maps: Tensor, present: Tensor | None) -> Tensor | None:
+    def _counted(self, maps: Tensor, present: Tensor | None) -> Kept | None:
         """The same of maps (N, M, D, T', V')."""
         if self.config.bodies == "all" or maps.shape[1] == 1:
             return None
-        return _somebody(maps.flatten(2).any(2) if present is None else present)
+        return self._keep(maps.flatten(2).any(2) if present is None else present)
 
-    def _map(self, x: Tensor, keep: Tensor | None = None, joints: Tensor | None = None) -> Tensor:
+    def _keep(self, present: Tensor) -> Kept:
+        """``present`` (N, M), but a clip with no body at all keeps its first one, so that every clip has a feature."""
+        mask = present.clone()
+        mask[:, 0] |= ~present.any(1)
+        if not self.training or self._fixed is None:
+            return Kept(mask, mask.flatten().nonzero()[:, 0])
+        which, rank = self._fixed
+        there_first = (~mask).to(torch.uint8).argsort(dim=1, stable=True)  # (N, M): the bodies that are there, in order
+        return Kept(mask, which * mask.shape[1] + there_first[which, rank])
+
+    def _map(self, x: Tensor, keep: Kept | None = None, joints: Tensor | None = None) -> Tensor:
         """Clips (N, C, T, V, M) -> (B, D, T', V'), B the N * M bodies or those of them that are kept."""
         n, c, t, v, m = x.shape
         bodies = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)
         if keep is not None:
-            bodies = bodies[keep.flatten()]
+            bodies = bodies.index_select(0, keep.rows)
         graph = self.graph if joints is None else self.graph[:, joints[:, None], joints]
         with torch.autocast(bodies.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             y = self.norm(bodies).view(-1, v, c, t).permute(0, 2, 3, 1)  # (B, C, T, V)
@@ -219,25 +337,11 @@ class STGCN(Encoder):
         return torch.where(seen, total / count.where(seen, 1), whole).flatten(2)
 
 
-def _somebody(present: Tensor) -> Tensor:
-    """``present`` (N, M), but a clip with no body at all keeps its first one, so that every clip has a feature."""
-    keep = present.clone()
-    keep[:, 0] |= ~present.any(1)
-    return keep
-
-
-def _scatter(rows: Tensor, keep: Tensor) -> Tensor:
-    """The kept bodies' ``rows`` (B, ...) back in their places of (N, M, ...); zero elsewhere."""
-    out = rows.new_zeros(*keep.shape, *rows.shape[1:])
-    out[keep] = rows
-    return out
-
-
-def _over_bodies(values: Tensor, keep: Tensor | None) -> Tensor:
+def _over_bodies(values: Tensor, keep: Kept | None) -> Tensor:
     """(N, M, F) -> (N, F): the mean over all bodies, or over those kept."""
     if keep is None:
         return values.mean(1)
-    return (values * keep[..., None]).sum(1) / keep.sum(1, keepdim=True)
+    return (values * keep.mask[..., None]).sum(1) / keep.mask.sum(1, keepdim=True)
 
 
 def normal_init(module: nn.Module) -> None:

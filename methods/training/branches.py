@@ -12,8 +12,10 @@ from methods.augment.policy import Policy
 from methods.base import JointMethod, Method, StepOutput, Views
 from methods.data.layouts import Layout
 from methods.data.streams import derive
+from methods.filled import present_bodies
 from methods.nn.build import build_encoder
 from methods.nn.encoder import Encoder
+from methods.nn.stgcn import STGCN
 from methods.registry import get_method
 from methods.training.config import TrialConfig
 from methods.training.seeds import derive_seed
@@ -62,7 +64,7 @@ class Branches(nn.Module):
             found += [encoder for encoder in own if isinstance(encoder, Encoder)]
         return found
 
-    def _views(self, clips: Tensor, generator: Generator) -> dict[str, Views]:
+    def views(self, clips: Tensor, generator: Generator) -> dict[str, Views]:
         """Stream -> its views of the same batch of joint clips (N, C, T, V, M)."""
         names, each = self.config.streams.use, dict(self._each())
         first = next(iter(each.values()))
@@ -91,8 +93,11 @@ class Branches(nn.Module):
 
     def forward(self, clips: Tensor, generator: Generator, progress: float) -> StepOutput:
         """Weighted loss of one batch (N, C, T, V, M), and each stream's logs under ``stream/name``."""
-        views = self._views(clips, generator)
-        total = clips.new_zeros(())
+        return self.loss(self.views(clips, generator), progress)
+
+    def loss(self, views: Mapping[str, Views], progress: float) -> StepOutput:
+        """The same of :meth:`views` of a batch."""
+        total = next(iter(next(iter(views.values())).clips.values())).new_zeros(())
         logs: dict[str, Tensor] = {}
         for name, out in self._losses(views, progress).items():
             total = total + self.weights[name] * out.loss
@@ -107,13 +112,31 @@ class Branches(nn.Module):
             return branch.losses(views, progress)
         return {name: branch.loss(views[name], progress) for name, branch in each}
 
+    def fix_bodies(self, rows: Tensor) -> None:
+        """Say that row i of every training batch has ``rows[i]`` bodies (batch,), as a stratified order has it."""
+        for _, branch in self._each():
+            for module in branch.modules():
+                if isinstance(module, STGCN) and not branch.mixes_bodies:
+                    module.fix_bodies(rows)
+
+    def stage_starts(self) -> tuple[float, ...]:
+        """Where each stage of the method begins, as a share of the run."""
+        return tuple(stage.start for stage in get_method(self.config.method).cls.stages(self.config.params))
+
+    def not_captured(self) -> str:
+        """Why a step cannot be replayed as a CUDA graph; empty where it can."""
+        _, first = self._each()[0]
+        if len(self.config.streams.use) > 1 and first.streams_derived != "after_views":
+            return "its streams rewind one generator"
+        return first.not_captured
+
     def after_step(self, progress: float) -> None:
         for _, branch in self._each():
             branch.after_step(progress)
 
     def embed(self, clips: Tensor) -> dict[str, Tensor]:
         """Stream -> features (N, D) of un-augmented joint clips (N, C, T, V, M)."""
-        present = (clips != 0).flatten(1, 3).any(1)
+        present = present_bodies(clips)
         each = self._each()
         streams = {name: derive(clips, name, self.layout) for name in self.config.streams.use}
         branch = each[0][1]

@@ -16,7 +16,8 @@ from methods.data.layouts import Layout
 from methods.errors import InputError
 from methods.training.branches import Branches
 from methods.training.config import TrialConfig, from_dict
-from methods.training.pretrain import Run
+from methods.training.optim import plain_state
+from methods.training.run import Run
 
 FORMAT = 1
 KEYS = ("layout", "fingerprint", "index", "seed", "epoch", "step", "low_spread", "optimiser", "extra")
@@ -37,7 +38,7 @@ def save(path: Path, run: Run, **extra: Any) -> None:
         "step": run.step,
         "low_spread": run.low_spread,
         "model": run.model.state_dict(),
-        "optimiser": run.optimiser.state_dict(),
+        "optimiser": plain_state(run.optimiser),
         "extra": extra,
     }
     write_atomically(path, state)
@@ -96,7 +97,7 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 
 def restore(state: dict[str, Any], run: Run) -> None:
     """Put a stored state into ``run``. Raises ``InputError`` when it comes from another configuration or data."""
-    if state["config"] != run.config.to_dict():
+    if from_dict(state["config"]) != run.config:  # by value: a file of before a setting existed has its default
         raise InputError("the checkpoint holds another configuration")
     if state["fingerprint"] != run.store.clips.fingerprint:
         raise InputError("the checkpoint was made from other data (fingerprints differ)")
@@ -104,6 +105,7 @@ def restore(state: dict[str, Any], run: Run) -> None:
         raise InputError("the checkpoint was trained on other clips of this data (another split, or other subjects)")
     run.model.load_state_dict(state["model"])
     run.optimiser.load_state_dict(state["optimiser"])
+    run.replayer = None  # its recordings hold the optimiser's former tensors
     run.epoch, run.step, run.low_spread, run.seed = state["epoch"], state["step"], state["low_spread"], state["seed"]
 
 

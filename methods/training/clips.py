@@ -46,8 +46,13 @@ class ClipStore:
             if clips.data.nbytes <= share * free:
                 self._resident = self._host.to(device)
 
+    @property
+    def home(self) -> torch.device:
+        """Where an order of clips should lie, so that taking them moves no index between host and device."""
+        return torch.device("cpu") if self._resident is None else self._resident.device
+
     def take(self, index: Tensor) -> Tensor:
         """Clips ``index`` (n,) as (n, C, T, V, M) float32 on the device."""
         if self._resident is not None:
-            return self._resident[index.to(self._resident.device)]
+            return self._resident.index_select(0, index.to(self._resident.device))
         return self._host[index.cpu()].pin_memory().to(self.device, non_blocking=True)

@@ -22,7 +22,7 @@ from methods.training.branches import Branches
 from methods.training.clips import ClipStore
 from methods.training.evaluate import inner_folds
 from methods.training.fusion import Fusion, fit_fusion, fuse_streams, fusion_of, given_by_stream, search_fusion
-from methods.training.predictors import FUSED, Prediction, Predictor, Progress, Side, Tell, sides_of
+from methods.training.predictors import FUSED, Prediction, Predictor, Progress, Shared, Side, Tell, sides_of
 from methods.training.pretrain import TrialEnded
 from methods.training.protocols import FinetuneProtocol, LinearProtocol, ProbeProtocol, Protocol
 
@@ -97,15 +97,19 @@ def judge(
     seed: int = 0,
     batch: int | None = None,
     tell: Tell | None = None,
+    shared: Shared | None = None,
 ) -> Judgement:
     """Score ``model`` by ``protocol``; the model is left untouched.
 
     ``fusion``: None for the protocol's own, else the configuration's. ``draws``: None for the protocol's number; a
     probe, which knows no chance, has one. ``batch``: clips a pass. ``tell`` hears of every epoch that is trained.
+    ``shared``: an empty dict for the calls on one model, store and split, so that protocols share their features.
     Raises ``InputError`` for what cannot be asked of this split or protocol; a training that diverges is a failed draw.
     """
     _check(split, on, report, draws)
-    predictor = Predictor(model, store, split, protocol, on=on, report=report, seed=seed, batch=batch, tell=tell)
+    predictor = Predictor(
+        model, store, split, protocol, on=on, report=report, seed=seed, batch=batch, tell=tell, shared=shared
+    )
     rule, notes = _fusion(predictor, fusion)
     count = _draws(protocol, draws)
     found: list[_Drawn] = []

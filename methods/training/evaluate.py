@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,7 +12,8 @@ from methods.data.splits import Split
 from methods.training.branches import Branches
 from methods.training.clips import Clips, ClipStore
 from methods.training.features import extract
-from methods.training.probe import ProbeConfig, ProbeResult, probe_cross_validated, probe_held_out
+from methods.training.probe import Few, ProbeConfig, ProbeResult, probe_cross_validated, probe_held_out
+from methods.training.seeds import derive_seed
 
 
 def pretraining_index(split: Split) -> np.ndarray:
@@ -19,11 +22,23 @@ def pretraining_index(split: Split) -> np.ndarray:
 
 
 def validate(
-    model: Branches, store: ClipStore, split: Split, config: ProbeConfig, seed: int = 0, batch: int | None = None
+    model: Branches,
+    store: ClipStore,
+    split: Split,
+    config: ProbeConfig,
+    seed: int = 0,
+    batch: int | None = None,
+    *,
+    below_top: bool = False,
 ) -> ProbeResult:
-    """Probe on validation: held-out subjects, or folds of the training subjects where the split has ``folds``."""
+    """Probe on validation: held-out subjects, or folds of the training subjects where the split has ``folds``.
+
+    ``below_top``: a rung below the last, where the probe is fitted on ``config.subset`` clips; what is scored is the
+    same everywhere. With folds so many clips of each fold's fit are taken.
+    """
     clips = store.clips
     fuse = model.config.streams.fuse_weights()
+    few = few_of(clips, config) if below_top else None
     if split.folds is not None:
         # Fold -1: persons of two folds in one clip; it may be pretrained on, but its label serves no fold.
         used = split.folds >= 0
@@ -31,9 +46,18 @@ def validate(
         features = _features(model, store, scored, split.train, config, batch)
         here = np.arange(len(scored))
         labels = clips.labels[scored]
-        result = probe_cross_validated(features, labels, here, folds, clips.num_classes, config, fuse, seed)
-        return _with_clips(result, scored)
-    return _held_out(model, store, split.train, split.validation, config, fuse, seed, batch)
+        result = probe_cross_validated(features, labels, here, folds, clips.num_classes, config, fuse, seed, few)
+        return dataclasses.replace(result, clips=scored)
+    fit = split.train if few is None else split.train[few.of(clips.labels[split.train])]
+    return _held_out(model, store, fit, split.validation, config, fuse, seed, batch)
+
+
+def few_of(clips: Clips, config: ProbeConfig) -> Few | None:
+    """The clips that every rung below the top fits on, drawn by the dataset and by nothing of a trial; None for all."""
+    if not config.subset:
+        return None
+    dataset = clips.fingerprint.partition(":")[0]  # what follows are T and preprocessing, which trials may differ in
+    return Few(config.subset, derive_seed(dataset))
 
 
 def test(
@@ -75,7 +99,7 @@ def _held_out(
         fuse,
         seed,
     )
-    return _with_clips(result, held)
+    return dataclasses.replace(result, clips=np.asarray(held))
 
 
 def inner_folds(subjects: np.ndarray, most: int = 5) -> np.ndarray:
@@ -89,8 +113,4 @@ def _features(
     model: Branches, store: ClipStore, index: np.ndarray, train: np.ndarray, config: ProbeConfig, batch: int | None
 ) -> dict[str, Tensor]:
     settle_on = torch.as_tensor(train) if config.settle else None
-    return extract(model, store, torch.as_tensor(index), settle_on, batch)
-
-
-def _with_clips(result: ProbeResult, clips: np.ndarray) -> ProbeResult:
-    return ProbeResult(result.top1, result.loss, result.streams, result.fuse, result.correct, np.asarray(clips))
+    return extract(model, store, torch.as_tensor(index), settle_on, batch, precision=config.precision)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from methods.recipe import OptimConfig
 
@@ -41,7 +42,24 @@ def learning_rate(config: OptimConfig, progress: float) -> float:
     return config.lr
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group this rate."""
+def rates_on_device(optimiser: torch.optim.Optimizer, device: torch.device) -> None:
+    """Let every group read its rate from the device, and step by one fused kernel: what a recorded step needs."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device).clone()
+        group["fused"], group["foreach"] = True, False
+
+
+def plain_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """The optimiser's state without what only a recorded step needs: either path can go on from it."""
+    state = optimiser.state_dict()
+    groups = [{**g, "lr": float(g["lr"]), "fused": None, "foreach": None} for g in state["param_groups"]]
+    return {**state, "param_groups": groups}
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group this rate; where a graph reads it from the device, there."""
+    for group in optimiser.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

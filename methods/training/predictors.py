@@ -26,6 +26,7 @@ from methods.training.views import ChangedStore, make_view
 FUSED = "fused"
 
 Side = tuple[np.ndarray, np.ndarray]  # clips to train on, clips to predict
+Shared = dict[tuple[object, ...], dict[str, Tensor]]  # features of one model, store and split, by how they were taken
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def sides_of(split: Split, on: str) -> list[Side]:
 class Predictor:
     """A pretrained model under a protocol, on the clips of one side of a split (``on``: test or validation).
 
-    Features that no training changes are extracted once, here. ``report``: ``last``, or ``best`` on the scored clips.
+    Features that no training changes are extracted once, here; with ``shared``, once for all protocols that take them
+    alike from this model, store and split. ``report``: ``last``, or ``best`` on the scored clips.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Predictor:
         seed: int,
         batch: int | None = None,
         tell: Tell | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.model, self.store, self.split, self.protocol = model, store, split, protocol
         self.on, self.report, self.seed, self.batch = on, report, seed, batch
@@ -98,7 +101,7 @@ class Predictor:
         self.sides = sides_of(split, on)
         self.features: dict[str, Tensor] = {}
         if not self.through_encoder:
-            self._extract()
+            self._extract({} if shared is None else shared)
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -143,7 +146,7 @@ class Predictor:
         """Where the clips stand in ``features``."""
         return self._row[self._on(clips)]
 
-    def _extract(self) -> None:
+    def _extract(self, shared: Shared) -> None:
         """Features of every clip that is used."""
         p, store, middle = self.protocol, self.store, self.protocol.middle
         train, held = self.sides[0]
@@ -157,9 +160,13 @@ class Predictor:
             view = make_view(self.model.layout, None, middle)
             store = ChangedStore(store, lambda clips: view(clips, None))
         settled = p.probe.settle if isinstance(p, ProbeProtocol) else isinstance(p, LinearProtocol) and p.settle
+        precision = p.probe.precision if isinstance(p, ProbeProtocol) else "fp32"
         settle_on = whole_training(self.split) if self.on == "test" else self.split.train
-        index = torch.as_tensor(used)
-        self.features = extract(self.model, store, index, torch.as_tensor(settle_on) if settled else None, self.batch)
+        how = (self.on, settled, middle, precision, self.batch)
+        if how not in shared:
+            index, norms = torch.as_tensor(used), torch.as_tensor(settle_on) if settled else None
+            shared[how] = extract(self.model, store, index, norms, self.batch, precision=precision)
+        self.features = shared[how]
 
     def _begin(self, train: np.ndarray, held: np.ndarray, seed: int) -> tuple[HeadRun, Tensor]:
         """A training that has not begun, and the held clips as it counts them."""

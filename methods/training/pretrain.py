@@ -12,17 +12,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from methods.errors import InputError
-from methods.training.branches import Branches
-from methods.training.clips import Clips, ClipStore
-from methods.training.config import TrialConfig
+from methods.training import captured
 from methods.training.features import spread
-from methods.training.optim import learning_rate, make_optimiser, set_learning_rate
+from methods.training.optim import learning_rate
+from methods.training.order import epoch_order
+from methods.training.run import Run, start
 from methods.training.seeds import derive_seed, generator
+from methods.training.step import take_step
+
+__all__ = ["Collapsed", "Diverged", "Epoch", "Run", "TrialEnded", "pretrain", "start"]
 
 COLLAPSE_SPREAD = 0.01
 COLLAPSE_MIN_STEPS = 50
@@ -65,49 +66,6 @@ class Epoch:
     logs: dict[str, float]
 
 
-@dataclass
-class Run:
-    """All that changes while a configuration trains. Made by :func:`start`; stored by ``checkpoint``."""
-
-    config: TrialConfig
-    model: Branches
-    optimiser: torch.optim.Optimizer
-    store: ClipStore
-    index: Tensor
-    seed: int
-    device: torch.device
-    epoch: int = 0
-    step: int = 0
-    low_spread: int = 0
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Full batches only, as published; what is left over differs from epoch to epoch."""
-        return len(self.index) // self.config.optim.batch
-
-    @property
-    def total_steps(self) -> int:
-        return self.steps_per_epoch * self.config.epochs
-
-
-def start(
-    config: TrialConfig, clips: Clips, index: np.ndarray, *, seed: int, device: torch.device | str = "cpu"
-) -> Run:
-    """Build model and optimiser for the training clips ``index`` of ``clips``. Same seed, same weights.
-
-    Raises ``InputError`` when the batch is larger than the data, or the clips do not fit the config's frames.
-    """
-    device = torch.device(device)
-    if config.optim.batch > len(index):
-        raise InputError(f"optim.batch is {config.optim.batch} but there are only {len(index)} training clips")
-    if clips.data.shape[2] != config.frames:
-        raise InputError(f"the clips have {clips.data.shape[2]} frames, the configuration asks for {config.frames}")
-    _, channels, _, _, persons = clips.data.shape
-    model = Branches(config, clips.layout, seed, persons=persons, channels=channels).to(device)
-    optimiser = make_optimiser(config.optim, model.parameters())
-    return Run(config, model, optimiser, ClipStore(clips, device), torch.as_tensor(index), seed, device)
-
-
 def pretrain(run: Run, until: int | None = None) -> Iterator[Epoch]:
     """Train ``run`` epoch by epoch, up to and including epoch ``until`` (default: the config's last).
 
@@ -133,30 +91,33 @@ def pretrain(run: Run, until: int | None = None) -> Iterator[Epoch]:
 
 
 def _one_epoch(run: Run) -> tuple[Tensor, dict[str, float]]:
-    """Take one epoch's steps; losses (steps,) are read from the device once, at its end."""
+    """Take one epoch's steps; losses (steps,) and logs are read from the device once, at its end."""
     run.model.train()
-    batch = run.config.optim.batch
-    order = run.index[torch.randperm(len(run.index), generator=generator("cpu", run.seed, "order", run.epoch))]
-    views = generator(run.device, run.seed, "views", 0 if run.config.augment.repeat else run.epoch)
-    losses: list[Tensor] = []
-    logs: dict[str, list[Tensor]] = {}
+    draws = generator("cpu", run.seed, "order", run.epoch)
+    order = epoch_order(run.index, run.strata, run.config.optim.batch, run.steps_per_epoch, draws).to(run.store.home)
+    views = ("views", 0 if run.config.augment.repeat else run.epoch)
     cuda = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(derive_seed(run.seed, "dropout", run.epoch))  # dropout has no generator of its own
-        for i in range(run.steps_per_epoch):
-            progress = run.step / run.total_steps
-            set_learning_rate(run.optimiser, learning_rate(run.config.optim, progress))
-            out = run.model(run.store.take(order[i * batch : (i + 1) * batch]), views, progress)
-            run.optimiser.zero_grad(set_to_none=True)
-            out.loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing
-            run.optimiser.step()
-            run.model.after_step(progress)
-            run.step += 1
-            losses.append(out.loss.detach())
-            for name, value in out.logs.items():
-                logs.setdefault(name, []).append(value)
+        if run.captured and run.device.type == "cuda" and not captured.why_not(run):
+            losses, logs = captured.epoch(run, order, derive_seed(run.seed, *views))
+        else:
+            losses, logs = _plain_epoch(run, order, generator(run.device, run.seed, *views))
     run.epoch += 1
-    return torch.stack(losses).cpu(), {name: float(torch.stack(values).mean()) for name, values in logs.items()}
+    read = torch.cat([losses.double(), *(value.double()[None] for value in logs.values())]).cpu()
+    return read[: len(losses)], dict(zip(logs, read[len(losses) :].tolist(), strict=True))
+
+
+def _plain_epoch(run: Run, order: Tensor, views: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    """The steps of ``order`` (steps, batch), one by one: losses (steps,), and the mean of each log that came up."""
+    losses: list[Tensor] = []
+    logs: dict[str, list[Tensor]] = {}
+    for index in order:
+        out = take_step(run, index, views)
+        losses.append(out.loss.detach())
+        for name, value in out.logs.items():
+            logs.setdefault(name, []).append(value)
+    return torch.stack(losses), {name: torch.stack(values).mean() for name, values in logs.items()}
 
 
 def _check_finite(run: Run, losses: Tensor) -> None:

@@ -6,7 +6,7 @@ All of them take features (N, D) once extracted, never the encoder, so a probe c
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.fields import require, tunable
-from methods.training.seeds import generator
+from methods.training.seeds import derive_seed, generator
+
+BF16_UNSETTLED = (
+    "probe.precision: bf16 needs probe.settle: true; while batch-norm statistics lag behind, features can differ by "
+    "less than bf16 keeps"
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class ProbeConfig:
     knn_k: int = tunable(20, doc="kNN: neighbours that vote")
     knn_temperature: float = tunable(0.1, doc="kNN: weight of a neighbour is exp(cosine / temperature)")
     settle: bool = tunable(True, doc="average batch-norm statistics over un-augmented training clips first")
+    precision: str = tunable("fp32", choice=("fp32", "bf16"), doc="of the frozen encoder's pass; bf16 under autocast")
+    subset: int = tunable(0, doc="below the top rung fit on so many training clips, the same for all trials; 0 = all")
 
     def __post_init__(self) -> None:
         require(self.kind in ("linear", "knn"), f"probe.kind must be linear or knn, got {self.kind!r}")
@@ -43,6 +50,9 @@ class ProbeConfig:
         require(self.sgd_batch >= 1, f"probe.sgd_batch must be at least 1, got {self.sgd_batch}")
         require(self.knn_k >= 1, f"probe.knn_k must be at least 1, got {self.knn_k}")
         require(self.knn_temperature > 0, f"probe.knn_temperature must be positive, got {self.knn_temperature}")
+        require(self.precision in ("fp32", "bf16"), f"probe.precision must be fp32 or bf16, got {self.precision!r}")
+        require(self.precision == "fp32" or self.settle, BF16_UNSETTLED)
+        require(self.subset >= 0, f"probe.subset must be a number of clips, or 0 for all, got {self.subset}")
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class ProbeResult:
     """``top1`` in [0, 1] and ``loss`` (nats) of the fused streams; ``streams``: the same for each alone.
 
     ``correct`` (n,) bool and ``clips`` (n,) indices let two results be compared clip by clip; ``fuse`` are the weights.
+    ``fitted_on``: how many clips the probe was fitted on, of several folds' the fewest.
     """
 
     top1: float
@@ -58,6 +69,7 @@ class ProbeResult:
     fuse: tuple[float, ...]
     correct: np.ndarray
     clips: np.ndarray
+    fitted_on: int = 0
 
 
 def linear_lbfgs(train: Tensor, labels: Tensor, test: Tensor, classes: int, l2: float, steps: int = 200) -> Tensor:
@@ -69,10 +81,16 @@ def linear_lbfgs(train: Tensor, labels: Tensor, test: Tensor, classes: int, l2: 
     # A feature that is constant up to rounding says nothing; dividing by its rounding error would make it shout.
     std = torch.where(std > 1e-5 * mean.abs(), std, 1.0)
     x, y = (train - mean) / std, (test - mean) / std
-    weight = torch.zeros(x.shape[1], classes, device=x.device, requires_grad=True)
-    bias = torch.zeros(classes, device=x.device, requires_grad=True)
+    # Both in one vector, and the slope written down: the steps (and their rounding) of autograd without its overhead,
+    # which is most of the work where clips are few.
+    cut = x.shape[1] * classes
+    both, slope = (x.new_zeros(cut + classes) for _ in range(2))
+    (weight, bias), (to_weight, to_bias) = ((v[:cut].view(x.shape[1], classes), v[cut:]) for v in (both, slope))
+    both.grad = slope
+    right = x.new_zeros(len(x), classes)  # d loss / d log-probability
+    right[torch.arange(len(x), device=x.device), labels] = -1.0 / len(x)
     solver = torch.optim.LBFGS(
-        [weight, bias],
+        [both],
         max_iter=steps,
         history_size=10,
         line_search_fn="strong_wolfe",
@@ -81,14 +99,15 @@ def linear_lbfgs(train: Tensor, labels: Tensor, test: Tensor, classes: int, l2: 
     )
 
     def closure() -> float:
-        solver.zero_grad()
-        loss = F.cross_entropy(x @ weight + bias, labels) + 0.5 * l2 * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss  # type: ignore[return-value]  # torch wants a float and takes a tensor
+        log = F.log_softmax(x @ weight + bias, dim=1)
+        to_logits = torch.ops.aten._log_softmax_backward_data(right, log, 1, log.dtype)
+        torch.add(x.T @ to_logits, 2 * weight * (0.5 * l2), out=to_weight)
+        torch.sum(to_logits, 0, out=to_bias)
+        return F.nll_loss(log, labels) + 0.5 * l2 * weight.square().sum()  # type: ignore[return-value]  # takes a tensor
 
-    with torch.enable_grad():
-        solver.step(closure)
-    return F.log_softmax((y @ weight + bias).detach(), dim=1)
+    with torch.no_grad():
+        solver.step(torch.no_grad()(closure))  # the solver turns gradients on
+        return F.log_softmax(y @ weight + bias, dim=1)
 
 
 def linear_sgd(train: Tensor, labels: Tensor, test: Tensor, classes: int, config: ProbeConfig, seed: int) -> Tensor:
@@ -147,14 +166,69 @@ def log_probabilities(
     return linear_lbfgs(train, labels, test, classes, config.l2)
 
 
-def out_of_fold(
-    features: Tensor, labels: Tensor, folds: np.ndarray, classes: int, config: ProbeConfig, seed: int
-) -> Tensor:
-    """Log-probabilities (N, classes) in which each clip is predicted by a probe fitted without its fold."""
-    out = features.new_zeros(len(features), classes)
+@dataclass(frozen=True)
+class Few:
+    """``count`` of a fit's clips, each class by its share and at least one of it; always the same ones by ``seed``."""
+
+    count: int
+    seed: int
+
+    def of(self, labels: np.ndarray) -> np.ndarray:
+        """Positions (count,), sorted, in ``labels`` (N,); all where there are no more than that.
+
+        Raises ``InputError`` for fewer clips than classes.
+        """
+        classes, sizes = np.unique(labels, return_counts=True)
+        check_subset(self.count, len(classes))
+        if self.count >= len(labels):
+            return np.arange(len(labels))
+        # One of each class, then the rest in proportion to what is left; the largest remainders round up.
+        exact = (self.count - len(classes)) * (sizes - 1) / max(1, len(labels) - len(classes))
+        quota = 1 + np.floor(exact).astype(np.int64)
+        quota[np.argsort(-(exact % 1), kind="stable")[: self.count - quota.sum()]] += 1
+        drawn = []
+        for label, most in zip(classes, quota, strict=True):
+            rng = np.random.default_rng(derive_seed(self.seed, "probe subset", int(label)))
+            drawn.append(rng.permutation(np.flatnonzero(labels == label))[:most])
+        return np.sort(np.concatenate(drawn))
+
+
+def check_subset(count: int, classes: int) -> None:
+    """Raise ``InputError`` unless a probe fitted on ``count`` clips (0: on all) can know ``classes`` classes."""
+    require(
+        count == 0 or count >= classes,
+        f"probe.subset: {count} clips cannot hold one of each of the {classes} classes; give at least {classes}, "
+        "or 0 for all",
+    )
+
+
+def _fits(folds: np.ndarray, labels: Tensor, few: Few | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each fold the positions that its probe is fitted on, and those that it predicts."""
+    known = labels.cpu().numpy()
     for fold in np.unique(folds):
-        held = torch.as_tensor(folds == fold, device=features.device)
-        out[held] = log_probabilities(features[~held], labels[~held], features[held], classes, config, seed)
+        fit = np.flatnonzero(folds != fold)
+        if few is not None:
+            fit = fit[few.of(known[fit])]
+        held = np.flatnonzero(folds == fold)
+        yield torch.as_tensor(fit, device=labels.device), torch.as_tensor(held, device=labels.device)
+
+
+def out_of_fold(
+    features: Tensor,
+    labels: Tensor,
+    folds: np.ndarray,
+    classes: int,
+    config: ProbeConfig,
+    seed: int,
+    few: Few | None = None,
+) -> Tensor:
+    """Log-probabilities (N, classes) in which each clip is predicted by a probe fitted without its fold.
+
+    ``few``: on how many of the other clips it is fitted; None for all.
+    """
+    out = features.new_zeros(len(features), classes)
+    for fit, held in _fits(folds, labels, few):
+        out[held] = log_probabilities(features[fit], labels[fit], features[held], classes, config, seed)
     return out
 
 
@@ -211,7 +285,7 @@ def probe_held_out(
     if fuse is None:
         inner = [out_of_fold(z[index], y[index], folds, classes, config, seed) for z in features.values()]
         fuse = fit_fusion(inner, y[index])
-    return _result(list(features), logs, fuse_streams(logs, fuse), y[index_held], fuse, held)
+    return _result(list(features), logs, fuse_streams(logs, fuse), y[index_held], fuse, held, len(train))
 
 
 def probe_cross_validated(
@@ -223,20 +297,23 @@ def probe_cross_validated(
     config: ProbeConfig,
     fuse: tuple[float, ...] | None,
     seed: int = 0,
+    few: Few | None = None,
 ) -> ProbeResult:
     """Score every clip of ``train`` by a probe fitted without its fold (usually: without its subject).
 
-    Fitted fusion weights are found for each fold on the other folds' out-of-fold predictions; the mean is reported.
+    ``few``: on how many of the other folds' clips each is fitted; None for all. Fitted fusion weights are found for
+    each fold on the other folds' out-of-fold predictions; the mean is reported.
     """
     every = next(iter(features.values()))
     index = torch.as_tensor(train, device=every.device)
     y = torch.as_tensor(labels, device=every.device)[index]
-    logs = [out_of_fold(z[index], y, folds, classes, config, seed) for z in features.values()]
+    logs = [out_of_fold(z[index], y, folds, classes, config, seed, few) for z in features.values()]
     if fuse is not None:
         fused = fuse_streams(logs, fuse)
     else:
         fused, fuse = _fuse_by_fold(logs, y, folds)
-    return _result(list(features), logs, fused, y, fuse, train)
+    fitted_on = min(len(fit) for fit, _ in _fits(folds, y, few))
+    return _result(list(features), logs, fused, y, fuse, train, fitted_on)
 
 
 def _fuse_by_fold(logs: list[Tensor], labels: Tensor, folds: np.ndarray) -> tuple[Tensor, tuple[float, ...]]:
@@ -251,11 +328,18 @@ def _fuse_by_fold(logs: list[Tensor], labels: Tensor, folds: np.ndarray) -> tupl
 
 
 def _result(
-    names: list[str], logs: list[Tensor], fused: Tensor, labels: Tensor, fuse: tuple[float, ...], clips: np.ndarray
+    names: list[str],
+    logs: list[Tensor],
+    fused: Tensor,
+    labels: Tensor,
+    fuse: tuple[float, ...],
+    clips: np.ndarray,
+    fitted_on: int,
 ) -> ProbeResult:
     correct = (fused.argmax(1) == labels).cpu().numpy()
     streams = {
         name: (float((log.argmax(1) == labels).float().mean()), float(F.nll_loss(log, labels)))
         for name, log in zip(names, logs, strict=True)
     }
-    return ProbeResult(float(correct.mean()), float(F.nll_loss(fused, labels)), streams, fuse, correct, clips)
+    loss = float(F.nll_loss(fused, labels))
+    return ProbeResult(float(correct.mean()), loss, streams, fuse, correct, clips, fitted_on)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from methods.augment.crops import centre_crop, crop_resize, valid_lengths
+from methods.augment.crops import centre_crop, crop_resize
 from methods.augment.policy import AugmentConfig, Policy
 from methods.data.layouts import Layout
 from methods.errors import InputError
+from methods.filled import valid_lengths
 from methods.training.clips import Clips, ClipStore
 
 View = Callable[[Tensor, Generator | None], Tensor]

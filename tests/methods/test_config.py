@@ -222,13 +222,19 @@ def test_nesterov_needs_momentum() -> None:
     "wrong",
     [
         {"kind": "svm"}, {"metric": "f1"}, {"solver": "newton"}, {"l2": 0.0}, {"sgd_lr": 0.0}, {"sgd_epochs": 0},
-        {"sgd_batch": 0}, {"knn_k": 0}, {"knn_temperature": 0.0},
+        {"sgd_batch": 0}, {"knn_k": 0}, {"knn_temperature": 0.0}, {"precision": "fp16"}, {"subset": -1},
     ],
 )  # fmt: skip
 def test_probe_says_what_is_wrong(wrong: dict[str, object]) -> None:
     ((name, value),) = wrong.items()
     with pytest.raises(InputError, match=f"probe.{name} .*{value}"):
         ProbeConfig(**wrong)
+
+
+def test_a_probe_in_bf16_settles_first() -> None:
+    with pytest.raises(InputError, match=r"bf16 needs probe\.settle: true"):
+        ProbeConfig(precision="bf16", settle=False)
+    assert ProbeConfig(precision="bf16").settle
 
 
 def test_a_field_takes_one_range() -> None:

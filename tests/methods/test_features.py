@@ -10,6 +10,8 @@ import torch
 from tiny import copy_state, make_clips, make_config, same
 from torch import nn
 
+from methods.losses import feature_spread
+from methods.nn.encoder import Encoder
 from methods.registry import get_method, list_methods
 from methods.training.branches import Branches
 from methods.training.clips import Clips, ClipStore
@@ -117,10 +119,66 @@ def test_settled_statistics_are_the_mean_over_the_clips(batch: int) -> None:
         torch.testing.assert_close(var, torch.from_numpy(x), atol=1e-5, rtol=1e-3)
 
 
+def by_training_mode(model: Branches, store: ClipStore, index: torch.Tensor, part: int) -> list[torch.Tensor]:
+    """Statistics of all norms as torch's own training mode averages them over parts, every body run."""
+    encoders = nn.ModuleList(model.encoders())
+    norms = [m for m in encoders.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    model.eval()
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None
+        m.train()
+    count = -(-len(index) // part)
+    with torch.no_grad():
+        for i in range(count):
+            model.embed(store.take(index[i::count]))
+    return [b for m in norms for b in (m.running_mean, m.running_var)]
+
+
+@pytest.mark.parametrize("settle", [32, 12, 5])
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("skeletonclr", {}),
+        ("skeletonclr", {"bodies": "real"}),
+        ("skeletonclr", {"input_norm": "scale"}),
+        ("cmd", {}),
+        ("scdnet", {}),
+    ],
+)
+def test_statistics_are_those_of_training_mode(method: str, change: dict[str, str], settle: int) -> None:
+    """In float64, where no rounding hides a difference: empty bodies count as often as they are there."""
+    model, store = used_model(method, encoder=dataclasses.replace(make_config(method).encoder, **change))
+    store = ClipStore(dataclasses.replace(store.clips, data=store.clips.data.astype(np.float64)), torch.device("cpu"))
+    model.double()
+    index, seen = torch.arange(settle), []
+    encoder = model.encoders()[0]
+    norms = [m for m in nn.ModuleList(model.encoders()).modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    handle = encoder.register_forward_pre_hook(
+        lambda *_: seen.append([b.clone() for m in norms for b in (m.running_mean, m.running_var)])
+    )
+    extract(model, store, torch.arange(2), index, batch=12)
+    handle.remove()
+    expected = by_training_mode(model, store, index, 12)
+    assert len(seen) == -(-settle // 12) + 1
+    for mine, theirs in zip(seen[-1], expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=1e-9)
+
+
 def test_settling_takes_evenly_spaced_clips() -> None:
     model, store = used_model()
     mean, _ = statistics_while_settled(model, store, torch.arange(32), 32, settle_clips=8)
     torch.testing.assert_close(mean, input_mean(store.clips, np.arange(0, 32, 4)), atol=1e-5, rtol=1e-4)
+
+
+def test_an_encoder_without_batch_norm_settles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CRRL's published one: the clips go through it once."""
+    model, store = used_model("crrl", encoder=dataclasses.replace(make_config("crrl").encoder, input_norm="none"))
+    seen: list[int] = []
+    take = ClipStore.take
+    monkeypatch.setattr(ClipStore, "take", lambda self, index: seen.extend(index.tolist()) or take(self, index))
+    extract(model, store, torch.arange(12), torch.arange(32))
+    assert seen == list(range(12))
 
 
 def test_settling_on_one_clip_is_harmless() -> None:
@@ -154,6 +212,68 @@ def test_spread_does_not_trust_running_statistics() -> None:
         if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d):
             m.running_mean.fill_(100.0)
     assert spread(model, store, torch.arange(16)) == before
+
+
+@pytest.mark.parametrize("method", ["skeletonclr", "cmd", "scdnet"])
+def test_spread_is_that_of_training_mode(method: str) -> None:
+    model, store = used_model(method)
+    store = ClipStore(dataclasses.replace(store.clips, data=store.clips.data.astype(np.float64)), torch.device("cpu"))
+    model.double()
+    found = spread(model, store, torch.arange(16))
+    model.eval()
+    for m in nn.ModuleList(model.encoders()).modules():
+        if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d):
+            m.train()
+    with torch.no_grad():
+        expected = model.embed(store.take(torch.arange(16)))
+    assert found == {k: pytest.approx(float(feature_spread(z)), rel=1e-9) for k, z in expected.items()}
+
+
+@pytest.mark.parametrize("method", list_methods())
+def test_bf16_features_are_near_and_the_settings_come_back(method: str) -> None:
+    """Really in bf16 (they differ), settled in full precision (statistics are the same), within 10 % of a deviation."""
+    model, store = used_model(method)
+    encoders, index = model.encoders(), torch.arange(32)
+    configs, buffers = [e.config for e in encoders], []
+
+    def look(*_: object) -> None:
+        buffers.append({name: b.clone() for name, b in encoders[0].named_buffers()})
+
+    handle = encoders[0].register_forward_pre_hook(look)
+    exact = extract(model, store, index, index)
+    settled = buffers[-1]
+    low = extract(model, store, index, index, precision="bf16")
+    handle.remove()
+    assert same(settled, buffers[-1])
+    assert [e.config for e in encoders] == configs and not torch.is_autocast_enabled("cpu")
+    for name, z in exact.items():
+        assert low[name].dtype == torch.float32
+        error = (low[name] - z).square().mean().sqrt() / z.std(0).square().mean().sqrt()
+        assert 1e-5 < float(error) < 0.1, name
+
+
+def test_bf16_reaches_an_encoder_without_such_a_setting() -> None:
+    """Somebody else's encoder, which knows nothing of precision: autocast around it is enough."""
+    model, store = used_model()
+    seen: list[torch.dtype] = []
+
+    class Foreign(Encoder):
+        dim = 16
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.flat, self.norm = nn.Linear(3 * 25, 16), nn.BatchNorm1d(16)
+
+        def forward(self, x: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:
+            y = self.flat(x.mean((2, 4)).flatten(1))
+            seen.append(y.dtype)
+            return self.norm(y)
+
+    for branch in model.branches.values():
+        branch.encoder = Foreign()
+    found = extract(model, store, torch.arange(4), torch.arange(4), precision="bf16")
+    assert set(seen[:2]) == {torch.float32} and set(seen[2:]) == {torch.bfloat16}
+    assert {z.dtype for z in found.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize(

@@ -280,16 +280,14 @@ def test_bf16_is_near_fp32() -> None:
 
 def test_one_segment_is_the_plain_mean_and_more_average_to_it() -> None:
     net, x = trained(), batch(16)
-    maps: list[torch.Tensor] = []
-    net.blocks[-1].register_forward_hook(lambda _m, _i, out: maps.append(out))
-    pooled = net(x)
-    plain = maps[0].mean((2, 3)).view(4, 2, -1).mean(1)
-    torch.testing.assert_close(pooled, plain)
+    maps = net.features(x)  # (N, M, D, T', V'): of every body, the empty ones too
+    plain = maps.mean((3, 4)).mean(1)
+    torch.testing.assert_close(net(x), plain)
     parts = trained(segments=4)
     parts.load_state_dict(net.state_dict())
     four = parts(x).view(4, 16, 4)  # T' = 4: a segment is a frame
     torch.testing.assert_close(four.mean(2), plain)
-    torch.testing.assert_close(four, maps[0].mean(3).view(4, 2, 16, 4).mean(1))
+    torch.testing.assert_close(four, maps.mean(4).mean(1))
 
 
 def test_input_scale_is_one_number_for_all() -> None:
@@ -326,7 +324,7 @@ def test_input_norm_pairs_axes_with_joints_in_both_forms() -> None:
             net.norm.bias[7 * 3 + 1] = 5.0  # joint 7, axis y
         seen: list[torch.Tensor] = []
         net.blocks[0].register_forward_pre_hook(lambda _m, inputs, seen=seen: seen.append(inputs[0]))
-        net(batch())
+        net.features(batch())
         assert seen[0].shape == (8, 3, 16, 25)
         assert set(map(tuple, seen[0].nonzero()[:, [1, 3]].tolist())) == {(1, 7)}
 
@@ -339,7 +337,7 @@ def test_a_clip_reaches_the_first_block_unscrambled(kind: str) -> None:
         net.norm.weight.fill_(1), net.norm.bias.zero_()
     seen: list[torch.Tensor] = []
     net.blocks[0].register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
-    net(x)
+    net.features(x)
     for n in range(4):
         for m in range(2):
             torch.testing.assert_close(seen[0][2 * n + m], x[n, ..., m], atol=1e-4, rtol=1e-4)

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from methods.data.layouts import CMU31, KINECT20, NTU25, Layout
 from methods.errors import InputError
 from methods.fields import field_table
+from methods.filled import valid_lengths
 from methods.nn.build import build_encoder
 from methods.nn.ema import Ema
-from methods.nn.gru import POOLS, GruConfig, GruEncoder, valid_lengths
+from methods.nn.gru import POOLS, GruConfig, GruEncoder
 from methods.nn.stgcn import ScaleNorm
 
 SMALL = GruConfig(hidden=4, layers=2)

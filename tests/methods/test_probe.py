@@ -12,10 +12,12 @@ from tiny import generator, make_clips, make_config
 from torch import Tensor
 
 from methods.data.splits import Split
+from methods.errors import InputError
 from methods.training import evaluate
 from methods.training.branches import Branches
 from methods.training.clips import ClipStore
 from methods.training.probe import (
+    Few,
     ProbeConfig,
     fit_fusion,
     fuse_streams,
@@ -78,6 +80,28 @@ def test_lbfgs_stands_where_the_gradient_vanishes(l2: float) -> None:
     wrong = p - np.eye(3)[y]
     np.testing.assert_allclose(z.T @ wrong / len(z) + l2 * weight, 0, atol=5e-4)
     np.testing.assert_allclose(wrong.mean(0), 0, atol=5e-4)
+
+
+@pytest.mark.parametrize(("count", "width", "classes"), [(90, 5, 3), (40, 30, 4), (25, 64, 2)])
+def test_lbfgs_steps_as_autograd_would_have_it(count: int, width: int, classes: int) -> None:
+    """The slope is written down; autograd's, by the same solver, gives the same log-probabilities bit for bit."""
+    features, labels = blobs(count, width, classes, apart=0.3)
+    x = (features - features.mean(0)) / features.std(0, correction=0)
+    weight, bias = torch.zeros(width, classes, requires_grad=True), torch.zeros(classes, requires_grad=True)
+    solver = torch.optim.LBFGS(
+        [weight, bias], max_iter=200, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-6,
+        tolerance_change=1e-12,
+    )  # fmt: skip
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        loss = torch.nn.functional.cross_entropy(x @ weight + bias, labels) + 0.5 * 1e-3 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    solver.step(closure)
+    expected = (x @ weight + bias).detach().log_softmax(1)
+    assert torch.equal(linear_lbfgs(features, labels, features, classes, 1e-3), expected)
 
 
 def test_lbfgs_in_one_dimension_has_the_known_solution() -> None:
@@ -280,6 +304,57 @@ def test_held_out_never_uses_held_labels(config: ProbeConfig) -> None:
     assert honest.streams["joint"][0] == pytest.approx(float((logs.argmax(1) == labels[40:]).float().mean()))
 
 
+# --- a part of the fit ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [4, 5, 17, 40, 99, 100, 1000])
+def test_few_are_drawn_by_class(count: int) -> None:
+    """Shares of 70, 20, 9 and 1: nobody is left out, nobody is taken twice, every class within one of its share."""
+    labels = np.repeat([3, 0, 7, 5], [70, 20, 9, 1])
+    found = Few(count, 1).of(labels)
+    assert len(found) == min(count, 100) and np.array_equal(found, np.unique(found))
+    assert found.max() < 100 and found.min() >= 0
+    for label, size in ((3, 70), (0, 20), (7, 9), (5, 1)):
+        taken = int((labels[found] == label).sum())
+        assert 1 <= taken <= size
+        if count <= 100:
+            assert abs(taken - (1 + (count - 4) * (size - 1) / 96)) < 1
+
+
+def test_few_follow_their_seed_alone() -> None:
+    labels = np.arange(60) % 3
+    torch.manual_seed(1)
+    np.random.seed(1)
+    one = Few(20, 5).of(labels)
+    np.random.seed(2)
+    assert np.array_equal(one, Few(20, 5).of(labels))
+    assert not np.array_equal(one, Few(20, 6).of(labels))
+    assert not np.array_equal(one, np.arange(20)), "not the first ones"
+
+
+def test_fewer_clips_than_classes_are_refused() -> None:
+    with pytest.raises(InputError, match=r"probe.subset: 2 clips cannot hold one of each of the 3 classes"):
+        Few(2, 0).of(np.arange(9) % 3)
+
+
+@every_kind
+def test_a_fold_is_fitted_on_few_and_wholly_scored(config: ProbeConfig) -> None:
+    features, labels = blobs()
+    folds, few = np.arange(60) // 2 % 3, Few(12, 9)
+    found = out_of_fold(features, labels, folds, 3, config, 4, few)
+    for fold in range(3):
+        rest = np.flatnonzero(folds != fold)
+        fit, held = rest[few.of(labels.numpy()[rest])], np.flatnonzero(folds == fold)
+        assert torch.equal(found[held], log_probabilities(features[fit], labels[fit], features[held], 3, config, 4))
+    result = probe_cross_validated(
+        {"joint": features}, labels.numpy(), np.arange(60), folds, 3, config, (1.0,), 4, few=few
+    )
+    assert result.fitted_on == 12 and len(result.correct) == 60
+    assert np.array_equal(result.correct, (found.argmax(1) == labels).numpy())
+    whole = probe_cross_validated({"joint": features}, labels.numpy(), np.arange(60), folds, 3, config, (1.0,), 4)
+    assert whole.fitted_on == 40 and whole.loss != result.loss
+
+
 # --- fusion ---------------------------------------------------------------------------------------------------------
 
 
@@ -372,6 +447,77 @@ def test_validate_by_folds_skips_those_of_none(model_and_store) -> None:
     other = ClipStore(dataclasses.replace(store.clips, labels=labels), torch.device("cpu"))
     again = evaluate.validate(model, other, parts, ProbeConfig())
     assert np.array_equal(again.correct, result.correct) and again.loss == result.loss
+
+
+SUBSET = ProbeConfig(l2=0.1, subset=12)
+
+
+def test_below_the_top_few_clips_are_fitted_on_and_passed(model_and_store, monkeypatch) -> None:
+    """The same as a split whose training side has only those; the others never go through the encoder."""
+    model, store = model_and_store
+    train = np.array([0, 2, *range(8, 32)])
+    parts = split(list(train), list(range(32, 40)), list(range(40, 48)))
+    fit = train[evaluate.few_of(store.clips, SUBSET).of(store.clips.labels[train])]
+    assert len(fit) == 12 and np.bincount(store.clips.labels[fit]).min() >= 2
+    seen: list[int] = []
+    take = ClipStore.take
+    monkeypatch.setattr(ClipStore, "take", lambda self, index: seen.extend(index.tolist()) or take(self, index))
+    found = evaluate.validate(model, store, parts, SUBSET, below_top=True)
+    assert set(seen) == {*fit, *range(32, 40)} and len(seen) == 12 + 12 + 8  # settled on, fitted on, scored
+    seen.clear()
+    whole = evaluate.validate(model, store, parts, SUBSET)
+    assert len(seen) == 26 + 26 + 8
+    monkeypatch.undo()
+    alone = evaluate.validate(model, store, split(list(fit), parts.validation.tolist(), []), ProbeConfig(l2=0.1))
+    assert (found.fitted_on, whole.fitted_on) == (12, 26)
+    assert found.loss == alone.loss and found.loss != whole.loss
+    assert np.array_equal(found.correct, alone.correct) and np.array_equal(found.clips, whole.clips)
+    assert whole.loss == evaluate.validate(model, store, parts, ProbeConfig(l2=0.1)).loss
+
+
+def test_who_is_fitted_on_is_the_datasets_matter(model_and_store) -> None:
+    """Neither a trial's seed, nor its T or preprocessing; another dataset has others."""
+    _, store = model_and_store
+    clips = [
+        dataclasses.replace(store.clips, fingerprint=f) for f in ("abc:t16:trim", "abc:t32:centre", "abd:t16:trim")
+    ]
+    one, other, third = (evaluate.few_of(c, SUBSET).of(store.clips.labels) for c in clips)
+    assert np.array_equal(one, other) and not np.array_equal(one, third)
+    assert evaluate.few_of(store.clips, ProbeConfig()) is None
+
+
+def test_folds_below_the_top(model_and_store) -> None:
+    model, store = model_and_store
+    parts = split(list(range(40)), [], list(range(40, 48)), [-1 if i % 10 == 3 else i // 4 % 3 for i in range(40)])
+    found = evaluate.validate(model, store, parts, SUBSET, below_top=True)
+    whole = evaluate.validate(model, store, parts, SUBSET)
+    assert found.fitted_on == 12 < whole.fitted_on
+    assert np.array_equal(found.clips, whole.clips) and len(found.correct) == 36
+
+
+def test_a_probe_of_bf16_features_agrees(model_and_store) -> None:
+    """The same clips within rounding: of 24 scored at most 2 change, the loss by less than a twentieth."""
+    model, store = model_and_store
+    parts = split(list(range(24)), list(range(24, 48)), [])
+    exact = evaluate.validate(model, store, parts, ProbeConfig(l2=0.1))
+    low = evaluate.validate(model, store, parts, ProbeConfig(l2=0.1, precision="bf16"))
+    assert low.loss != exact.loss
+    assert low.loss == pytest.approx(exact.loss, rel=0.05)
+    assert int((low.correct != exact.correct).sum()) <= 2
+
+
+@pytest.mark.parametrize("config", [*KINDS, ProbeConfig(l2=0.1, precision="bf16")], ids=["lbfgs", "knn", "sgd", "bf16"])
+def test_a_rung_passes_every_clip_once(config: ProbeConfig, monkeypatch) -> None:
+    """However a rung is judged (fitted fusion included): once to settle, once for all that is then asked of it."""
+    clips = make_clips(48)
+    streams = dataclasses.replace(make_config().streams, use=("joint", "bone"), fuse="fitted")
+    model, store = Branches(make_config(streams=streams), clips.layout, seed=0), ClipStore(clips, torch.device("cpu"))
+    seen: list[int] = []
+    take = ClipStore.take
+    monkeypatch.setattr(ClipStore, "take", lambda self, index: seen.extend(index.tolist()) or take(self, index))
+    result = evaluate.validate(model, store, split(list(range(32)), list(range(32, 48)), []), config)
+    assert len(result.fuse) == 2
+    assert np.bincount(seen).tolist() == [2] * 32 + [1] * 16
 
 
 def test_validation_reads_neither_the_tests_clips_nor_labels(model_and_store) -> None:

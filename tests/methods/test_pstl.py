@@ -253,7 +253,7 @@ def test_what_the_cut_joints_do_is_not_seen() -> None:
 def test_streams_are_taken_first_and_lack_the_same_joints() -> None:
     config = make_config("pstl", streams=StreamsConfig(("joint", "bone", "motion")), augment=STILL)
     model, clips = Branches(config, NTU25, seed=0), batch(4)
-    views = model._views(clips, generator())
+    views = model.views(clips, generator())
     for stream, each in views.items():
         own = derive(clips, stream, NTU25)
         assert torch.equal(each["anchor"], own) and torch.equal(each["spatial"], own)

@@ -24,6 +24,8 @@ OTHERS = ("augment", "graph", "knn", "preprocess")  # files that are no method: 
 TOLERANCES = (
     ("*:*gradnorm/*", 1e-7, 1e-9),  # of biases before a batch norm the true gradient is 0, the official one rounding
     ("*:*grad/*", 1e-7, 1e-10),
+    # Adam's first step is as long for a gradient of pure rounding, which a bias before a batch norm has, as for any.
+    ("pstl*:*after/*.tcn.2.bias", 1e-7, 1e-5),
     ("pstl*:*after*", 1e-7, 1e-7),  # Adam's first step amplifies rounding where the true gradient is 0
     ("*:*after*", 1e-8, 1e-11),
     ("*:*step2/*", 1e-7, 1e-10),  # the states are stiff on purpose: rounding of the first step grows in the second

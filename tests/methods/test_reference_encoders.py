@@ -15,10 +15,11 @@ from tiny import tree
 from torch import Tensor, nn
 
 from methods.data.layouts import NTU25
+from methods.filled import valid_lengths
 from methods.nn.attention_drop import kept_cells
 from methods.nn.encoder import Encoder, EncoderConfig
 from methods.nn.graph import adjacency
-from methods.nn.gru import GruConfig, GruEncoder, valid_lengths
+from methods.nn.gru import GruConfig, GruEncoder
 from methods.nn.heads import mlp
 from methods.nn.stgcn import STGCN
 from methods.nn.twopath import TwoPath, TwoPathConfig

@@ -235,7 +235,7 @@ def test_streams_of_a_batch_are_hidden_alike() -> None:
     config = make_config("scdnet", streams=StreamsConfig(("joint", "bone")))
     config = dataclasses.replace(config, augment=AugmentConfig(crop=0.0, shear=0.0, joint_mask=1.0))
     model = Branches(config, NTU25, seed=0)
-    views = model._views(torch.randn(4, 3, 16, 25, 2, generator=generator()), generator(1))
+    views = model.views(torch.randn(4, 3, 16, 25, 2, generator=generator()), generator(1))
     hidden = {name: (own["a"] == 0).all(4).all(2).all(1) for name, own in views.items()}  # (N, V)
     assert (hidden["joint"].sum(1) == 8).all()
     others = [joint for joint in range(25) if joint != NTU25.root]  # the root is no end of a bone: always empty

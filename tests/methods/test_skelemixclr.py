@@ -217,7 +217,7 @@ def test_no_bone_joins_two_people(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stream is taken before clips are mixed: a pasted bone is the partner's own, and streams share their draws."""
     config = make_config("skelemixclr", streams=StreamsConfig(("joint", "bone", "motion")))
     model = Branches(config, NTU25, seed=0)
-    views = model._views(batch(4), generator())
+    views = model.views(batch(4), generator())
     shared = [view.extra for view in views.values()]
     assert all(torch.equal(shared[0][part], extra[part]) for extra in shared[1:] for part in MIX)
     shift, joints, begin, length = (shared[0][part][0] for part in MIX)

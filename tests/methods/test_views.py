@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from methods.augment import crops, mask, mix, ops
 from methods.augment.draws import Draws
 from methods.data.layouts import LAYOUTS, NTU25, Layout
+from methods.filled import valid_lengths
 
 PAIR = tree([-1, 0])  # the smallest skeleton that there can be
 EVERY = [*LAYOUTS.values(), BUSH15, PAIR]
@@ -94,7 +95,7 @@ def test_ops_read_no_number_back_to_the_host() -> None:
         mix.skelemix(x, drawn),
     ):
         assert out.shape == x.shape and out.device.type == "meta"
-    assert crops.valid_lengths(x).shape == crops.centre_crop(like())[1].shape == (4,)
+    assert valid_lengths(x).shape == crops.centre_crop(like())[1].shape == (4,)
 
 
 # --- crops ----------------------------------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ def test_valid_lengths_end_at_the_last_frame_that_holds_anything() -> None:
     x[0, 2, 8, 4, 1] = 1
     x[1, 0, 3, 0, 0], x[1, 0, 1, 0, 0] = -1, 1
     x[2] = 1
-    assert crops.valid_lengths(x).tolist() == [9, 4, 9, 1]
+    assert valid_lengths(x).tolist() == [9, 4, 9, 1]
 
 
 # --- CRRL: backwards, and how fast ----------------------------------------------------------------------------------
