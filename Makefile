@@ -31,7 +31,7 @@ test-cluster: $(STAMP)   ## as root: real hosts in namespaces (iproute2, openssh
 	$(BIN)/python -m pytest -q -s -m cluster
 
 bench: $(STAMP)   ## ratios only; results are filed under benchmarks/results/
-	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.generator
 
 clean:
