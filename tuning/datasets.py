@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from methods.api import clips_of
 from methods.data import SkeletonDataset, Split, make_split, open_dataset
 from methods.errors import InputError
-from methods.training.clips import Clips
+from methods.training.clips import Clips, ClipStore
 from tuning.config.schema import SearchSpec
 from tuning.space.load import SYNTHETIC, locate_data
 from tuning.storage.scratch import cache_root
@@ -125,16 +128,40 @@ class DataSource:
         )
 
     def split(self) -> Split:
-        return make_split(self.dataset(), self.protocol, self.validate_on, self.seed)
+        """Who trains, validates and tests; found once a process."""
+        rules = json.dumps([self.protocol, self.validate_on])
+        return _split(str(self.dataset().path), self.fingerprint, rules, self.seed)
 
     def clips(self, frames: int, steps: Sequence[str]) -> Clips:
         """Clips of ``frames`` frames after the named steps; the array is built at first use and memory-mapped."""
         return _clips(str(self.dataset().path), self.fingerprint, frames, tuple(steps))
 
+    def store(self, frames: int, steps: Sequence[str], device: torch.device) -> ClipStore:
+        """The same on ``device``, where a GPU keeps them from one trial to the next: one array at a time."""
+        clips = self.clips(frames, steps)
+        if device.type == "cpu":
+            return ClipStore(clips, device)  # nothing is copied
+        if device in _resident and _resident[device].clips is clips:
+            return _resident[device]
+        _resident.clear()  # first, as what is free decides whether the next array may live there
+        store = ClipStore(clips, device)
+        if store.home.type == device.type:
+            _resident[device] = store
+        return store
+
 
 @lru_cache(maxsize=4)
 def _opened(path: str) -> SkeletonDataset:
     return open_dataset(Path(path))
+
+
+_resident: dict[torch.device, ClipStore] = {}
+
+
+@lru_cache(maxsize=4)
+def _split(path: str, fingerprint: str, rules: str, seed: int) -> Split:
+    protocol, validate_on = json.loads(rules)
+    return make_split(_opened(path), protocol, validate_on, seed)
 
 
 @lru_cache(maxsize=4)

@@ -73,11 +73,13 @@ def run_search(
             return done
         with _copying(stored, journal), _ray(address):
             from tuning.ground import prepare
+            from tuning.measuring.calibrate import packed
             from tuning.watching.view import ClusterView
 
             view = ClusterView(plan.folder / NODES_FILE, say, expect)
             view.look()
             ground = prepare(plan, view, say, stored=stored, cluster=address is not None)
+            ground = packed(ground, plan, journal, say)
             return search.run(ground, seconds_per_epoch)
 
 

@@ -25,7 +25,7 @@ from methods.training.config import TrialConfig
 from methods.training.downstream import REPORTS, SIDES, TOGETHER, Judgement, Score, judge
 from methods.training.evaluate import whole_training
 from methods.training.fusion import Fusion, parse_fusion
-from methods.training.predictors import FUSED, Progress
+from methods.training.predictors import FUSED, Progress, Shared
 from methods.training.probe import ProbeConfig
 from methods.training.protocols import ProbeProtocol, Protocol, get_protocol, lasting
 from methods.training.views import fitting_store
@@ -91,7 +91,8 @@ def evaluate(
         "on": wishes.on,
         "notes": _origin(state, clips.fingerprint, split, wishes.on),
     }
-    results = [_judged(model, store, split, each, wishes, fusion, say) for each in protocols]
+    shared: Shared = {}
+    results = [_judged(model, store, split, each, wishes, fusion, say, shared) for each in protocols]
     found["results"] = [_plain(result) for result in results]
     return found | (_as_probe(protocols[0], results[0], config) if len(results) == 1 else {})
 
@@ -104,6 +105,7 @@ def _judged(
     wishes: Wishes,
     fusion: Fusion | None,
     say: Callable[[str], None],
+    shared: Shared,
 ) -> Judgement:
     return judge(
         model,
@@ -115,6 +117,7 @@ def _judged(
         fusion=fusion,
         draws=wishes.draws,
         tell=_paced(say),
+        shared=shared,
     )
 
 

@@ -40,7 +40,8 @@ def prepare(
     mark = leave_mark(plan.folder) if cluster and stored is None else ""
     store, life = (stored.store.url, stored.life) if stored is not None else ("", 0)
     folder = str(plan.folder.absolute())
-    place = Workplace(plan.source, plan.probe, slots.threads, device, folder=folder, mark=mark, store=store, life=life)
+    graphs = plan.spec.budget.per_trial.graphs
+    place = Workplace(plan.source, plan.probe, slots.threads, device, folder, mark, store, life, graphs)
     if cluster:
         preflight(place, view, say)
     return Ground(view, slots, place, lambda cluster: fitting(slots, cluster))

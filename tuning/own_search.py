@@ -104,7 +104,7 @@ class OwnSearch(Search):
         floor = Floor(self.engine, self.plan.space, self.plan.folder, spec.seed, observers, drop)
         if self.stored is not None:
             self.stored.sweep([floor.task(trial) for trial in self.journal.state.pending])
-        growing = GrowingSlots(slots.count, view, lambda cluster: find_slots(spec.budget, cluster).count)
+        growing = GrowingSlots(slots.count, view, lambda cluster: find_slots(spec.budget, cluster, slots.gpu).count)
         try:
             self.turn()
             if not self.engine.finished:

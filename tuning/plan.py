@@ -12,7 +12,7 @@ from typing import Any
 
 from methods.data import Split
 from methods.errors import InputError
-from methods.training.probe import ProbeConfig
+from methods.training.probe import ProbeConfig, check_subset
 from tuning.config.schema import SearchSpec
 from tuning.control import forget_stops
 from tuning.datasets import DataSource, source_of
@@ -57,6 +57,7 @@ def plan_search(space_file: Path, runs: Path, data_from: str = "") -> Plan:
     spec, space = load_search(space_file)
     source = source_of(spec, data_from)
     split = source.split()
+    check_subset(spec.probe.subset, source.dataset().num_classes)
     notes = (split.note, *space.start_notes, *warnings(spec, space, len(split.train)))
     _build_arrays(space, source)
     text = space_file.read_text(encoding="utf-8")

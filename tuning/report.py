@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,24 @@ from tuning.engine.state import JournalState
 from tuning.observe.lines import short_draws
 from tuning.run_files import BEST_FILE, JOURNAL_FILE, NODES_FILE, SPACE_FILE, trial_key
 from tuning.space import Space, load_search
+from tuning.space.load import load_spec
 from tuning.space.stages import probed_notes
 from tuning.watching.nodes import node_lines, node_rows
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run as it lies on the disk."""
+    """A run as it lies on the disk. ``bound``: its space, where that is at hand."""
 
     path: Path
     spec: SearchSpec
     state: JournalState
-    space: Space
+    bound: Space | None = None
+
+    @cached_property
+    def space(self) -> Space:
+        """What its search means: binding it takes the methods, and so torch, a second that `status` can do without."""
+        return self.bound or load_search(self.path / SPACE_FILE)[1]
 
     @property
     def objectives(self) -> Objectives:
@@ -78,8 +85,7 @@ def read_run(name: str, runs: Path) -> RunFolder:
     """Find a run by folder or by name under ``runs``. Raises ``InputError`` with the names that are there."""
     for path in (runs / name, Path(name)):
         if (path / JOURNAL_FILE).is_file():
-            spec, space = load_search(path / SPACE_FILE)
-            return RunFolder(path, spec, replay(path / JOURNAL_FILE), space)
+            return RunFolder(path, load_spec(path / SPACE_FILE), replay(path / JOURNAL_FILE))
     known = [p.parent.name for p in runs.glob(f"*/{JOURNAL_FILE}")]
     raise InputError(f"no run '{name}' under {runs}{did_you_mean(name, known)}")
 

@@ -75,15 +75,20 @@ class Session:
         device: str = "auto",
         checkpoints: Checkpoints = IN_ITS_FOLDER,
         there: Callable[[], bool] = lambda: True,
+        graphs: bool = False,
     ) -> None:
-        """``there``: whether the storage with the task's folder is there (an unmounted one looks like an empty one)."""
+        """``graphs``: replay steps as CUDA graphs where the device and the method can.
+
+        ``there``: whether the storage with the task's folder is there (an unmounted one looks like an empty one).
+        """
         self.task, self.probe, self.checkpoints, self._there = task, probe, checkpoints, there
         self._patiently(lambda: None)
         config = from_dict(task.config)
         self.split = source.split()
-        clips = source.clips(config.frames, config.preprocess)
         index = self.split.train if task.train_on == "train" else evaluate.whole_training(self.split)
-        self.run = start(config, clips, index, seed=task.seed, device=pick_device(device))
+        where = pick_device(device)
+        store = source.store(config.frames, config.preprocess, where)
+        self.run = start(config, store.clips, index, seed=task.seed, device=where, store=store, captured=graphs)
         checkpoints.fetch(task, task.upto)
         self.path = checkpoints.local(task) / CHECKPOINT
         self._again: dict[str, Any] | None = None
@@ -102,8 +107,8 @@ class Session:
         """One epoch, or the stored result of the last one before an interruption.
 
         Keys: ``epoch, rung, seconds, train_loss, spread, lr, logs, done``; where probed ``top1, loss, streams, fuse,
-        clips, parameters`` (:func:`kept_parameters`), on validation ``correct, probed`` too (:func:`per_clip`); where
-        the run cannot go on ``ended`` and ``detail`` instead of a score.
+        clips, fitted_on, parameters`` (:func:`kept_parameters`), on validation ``correct, probed`` too
+        (:func:`per_clip`); where the run cannot go on ``ended`` and ``detail`` instead of a score.
         """
         if self._again is not None:
             again, self._again = self._again, None
@@ -152,6 +157,7 @@ class Session:
                 "streams": {name: list(pair) for name, pair in found.streams.items()},
                 "fuse": list(found.fuse),
                 "clips": len(found.clips),
+                "fitted_on": found.fitted_on,
                 "parameters": kept_parameters(self.run.model),
             }
             if self.task.score == "validation":  # of the test split only the means leave this process
@@ -159,10 +165,17 @@ class Session:
         result["seconds"] = epoch.seconds + time.perf_counter() - begun
         return result
 
+    def close(self) -> None:
+        """Let go of what a device holds for this run: recordings refer to the run that refers to them."""
+        self.run.replayer = None
+
     def score(self) -> ProbeResult:
-        """Probe the model as it stands, on what the task says."""
-        judge = evaluate.test if self.task.score == "test" else evaluate.validate
-        return judge(self.run.model, self.run.store, self.split, self.probe, seed=self.task.seed)
+        """Probe the model as it stands, on what the task says; below the top rung on ``probe.subset`` clips only."""
+        run, seed = self.run, self.task.seed
+        if self.task.score == "test":
+            return evaluate.test(run.model, run.store, self.split, self.probe, seed=seed)
+        below_top = run.epoch < min(run.config.epochs, max(self.task.probe_at, default=run.config.epochs))
+        return evaluate.validate(run.model, run.store, self.split, self.probe, seed=seed, below_top=below_top)
 
 
 def kept_parameters(model: Branches) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from methods.errors import InputError
-from tuning.config.schema import BudgetSpec
+from tuning.config.schema import ONE, PACKED, BudgetSpec
 
 _AMOUNT = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
 
@@ -37,14 +37,17 @@ def read_expected(text: str) -> dict[str, float]:
     return found
 
 
-def find_slots(budget: BudgetSpec, cluster: Mapping[str, float]) -> Slots:
-    """Slots for ``cluster`` (Ray's resource totals). ``gpu: auto`` is one GPU where there is one, else none.
+def find_slots(budget: BudgetSpec, cluster: Mapping[str, float], packed: float = 1.0) -> Slots:
+    """Slots for ``cluster`` (Ray's resource totals). ``gpu: one`` is a GPU where there is one, else none.
 
+    ``packed``: the share of a GPU that ``gpu: auto`` stands for where there is one, as a calibration found it
+    (:mod:`tuning.measuring`). How many fit on the GPUs is not the user's to know there, so ``parallel`` is a bound.
     Raises ``InputError`` when not even one trial fits.
     """
     cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
     want = budget.per_trial.gpu
-    gpu = (1.0 if gpus >= 1 else 0.0) if want == "auto" else float(want)
+    words = {ONE: 1.0, PACKED: packed}
+    gpu = (words[want] if gpus >= 1 else 0.0) if isinstance(want, str) else float(want)
     cpu = float(budget.per_trial.cpu)
     faults = []
     if cpu > cpus:
@@ -57,12 +60,13 @@ def find_slots(budget: BudgetSpec, cluster: Mapping[str, float]) -> Slots:
         raise InputError(*faults)
     most = fitting(Slots(0, cpu, gpu), cluster)
     count = most if budget.parallel == "auto" else int(budget.parallel)
-    if count > most:
+    known = fitting(Slots(0, cpu, 0.0), cluster) if want == PACKED else most
+    if count > known:
         raise InputError(
-            f"budget.parallel is {count}, but only {most} trials fit on the cluster; if it grows, say what it grows "
+            f"budget.parallel is {count}, but only {known} trials fit on the cluster; if it grows, say what it grows "
             "to: --expect CPU=64,GPU=8"
         )
-    return Slots(count, cpu, gpu)
+    return Slots(min(count, most), cpu, gpu)
 
 
 def fitting(slots: Slots, cluster: Mapping[str, float]) -> int:

@@ -76,7 +76,7 @@ def train(
     task = Task("train", config.to_dict(), seed, (config.epochs,), str(folder), train_on="whole", score="test")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        session = Session(task, source, probe_config(spec), device)
+        session = Session(task, source, probe_config(spec), device, graphs=spec.budget.per_trial.graphs)
     except OSError as error:
         raise InputError(f"{folder}: the output folder cannot be written ({error.strerror})") from error
     except InputError as error:

@@ -34,6 +34,9 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
 
     def _take(self, config: dict[str, Any]) -> None:
         self._task = Task(**config["task"])
+        before: Session | None = getattr(self, "session", None)
+        if before is not None:
+            before.close()
         self.session: Session | None = None  # frees the last model before the next one is built
 
     def _begin(self) -> Session:
@@ -42,7 +45,10 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
         faults = faults_here(place)
         if faults:
             raise InputError(*faults)
-        return Session(self._task, place.source, place.probe, place.device, place.checkpoints, place.sees_its_folder)
+        there = place.sees_its_folder
+        return Session(
+            self._task, place.source, place.probe, place.device, place.checkpoints, there, graphs=place.graphs
+        )
 
     def step(self) -> dict[str, Any]:
         """One epoch. Ray sees the few keys that it decides by; the whole result travels as one string."""

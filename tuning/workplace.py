@@ -18,6 +18,7 @@ class Workplace:
 
     ``folder`` and ``mark``: the run folder, and the word in it by which a node knows that it sees it ("" where it need
     not); ``store``: where checkpoints are copied to instead ("" for nowhere); ``life``: the driver's number there.
+    ``graphs``: whether steps on a GPU are replayed as CUDA graphs.
     """
 
     source: DataSource
@@ -28,6 +29,7 @@ class Workplace:
     mark: str = ""
     store: str = ""
     life: int = 0
+    graphs: bool = False
 
     def sees_its_folder(self) -> bool:
         """Whether this machine sees the run folder, now."""

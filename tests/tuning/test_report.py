@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tuning.cli import main
@@ -53,6 +56,22 @@ TRIALS = (
 def export(folder, winner="t0000"):
     text = (folder / "space.yaml").read_text(encoding="utf-8")
     (folder / "best.yaml").write_text(f"{text}\nprovenance: {{search: {{winner: {winner}}}}}\n", encoding="utf-8")
+
+
+def test_status_needs_no_torch(folder):
+    """It reads journal and budget; what the search means is bound for those who ask for it."""
+    run = write(folder, TRIALS)
+    code = (
+        "import sys\nfrom tuning.cli import main\ntry:\n"
+        f"    main(['status', 'quickstart', '--runs', {str(folder.parent)!r}])\n"
+        "finally:\n    print([name for name in ('torch', 'ray') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
+    line, loaded = done.stdout.splitlines()
+    assert line == "quickstart: 4 of 10 trials ended (3 culled, 1 diverged), 1 running or to continue"
+    assert (loaded, done.returncode) == ("[]", 0)
+    assert run.space.methods == ("skeletonclr", "skeletonbyol")
+    assert run.space is run.space
 
 
 def test_methods_by_rung(folder, rungs):

@@ -12,9 +12,10 @@ import pytest
 
 from methods.data.synthetic import SyntheticConfig, write_synthetic
 from methods.training.branches import Branches
-from methods.training.probe import ProbeResult
+from methods.training.probe import ProbeConfig, ProbeResult
 from tuning.datasets import source_of
 from tuning.engine.noise import clips_mark, decode_correct
+from tuning.recorder import report_of
 from tuning.session import Session, Task, kept_parameters, per_clip, probe_subjects, probed, probed_clips
 from tuning.train import load_config, probe_config
 
@@ -42,6 +43,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def begin(data: Path, folder: Path, validate_on: str, score: str = "validation") -> tuple[Session, object]:
+    folder.mkdir(exist_ok=True)
     (folder / "c.yaml").write_text(FILE.replace("DATA", str(data)).replace("VALIDATE", validate_on))
     spec, config = load_config(folder / "c.yaml")
     source = source_of(spec)
@@ -66,6 +68,39 @@ def test_a_rung_tells_every_clip(data, tmp_path, validate_on):
     assert people.groups == len(np.unique(persons)) > 1
     for person in np.unique(persons):
         assert len(np.unique(people.subjects[persons == person])) == 1
+
+
+@pytest.mark.parametrize("validate_on", ["{held_out_subjects: [1, 2]}", "cv"])
+def test_below_the_top_a_rung_fits_on_few_and_says_so(data, tmp_path, validate_on):
+    """Two trials of other seeds fit on the same clips; the last rung fits on all; the journal keeps the number."""
+    probe = ProbeConfig(l2=0.01, subset=6)
+    found = []
+    for seed in (0, 1):
+        session, source = begin(data, tmp_path / str(seed), validate_on)
+        task = dataclasses.replace(session.task, seed=seed, probe_at=(1, 2), folder=str(tmp_path / f"few{seed}"))
+        few = Session(task, source, probe, "cpu")
+        found.append([few.step(), few.step()])
+    (first, last), (other, _) = found
+    assert (first["fitted_on"], other["fitted_on"]) == (6, 6)
+    assert last["fitted_on"] > 6
+    assert first["clips"] == last["clips"]
+    assert first["probed"] == other["probed"] == last["probed"]
+    assert report_of(first).logs["fitted_on"] == 6
+    whole = Session(dataclasses.replace(few.task, folder=str(tmp_path / "all")), source, ProbeConfig(l2=0.01), "cpu")
+    below, top = whole.step(), whole.step()
+    assert below["loss"] != other["loss"]
+    assert top["loss"] == found[1][1]["loss"], "at the top nothing is left out"
+
+
+def test_a_test_score_is_fitted_on_all(data, tmp_path):
+    session, source = begin(data, tmp_path, "{held_out_subjects: [1]}", score="test")
+    few = Session(
+        dataclasses.replace(session.task, probe_at=(1, 2), folder=str(tmp_path / "few")),
+        source,
+        ProbeConfig(subset=6),
+        "cpu",
+    )
+    assert few.step()["fitted_on"] == len(session.split.train) + len(session.split.validation)
 
 
 @pytest.mark.parametrize("score", ["validation", "test"])

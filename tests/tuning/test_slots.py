@@ -9,7 +9,7 @@ from tuning.config.schema import BudgetSpec
 from tuning.slots import Slots, find_slots
 
 
-def budget(parallel="auto", gpu="auto", cpu=1):
+def budget(parallel="auto", gpu="one", cpu=1):
     return BudgetSpec.model_validate({"trials": 1, "parallel": parallel, "per_trial": {"gpu": gpu, "cpu": cpu}})
 
 
@@ -41,9 +41,28 @@ def test_threads_follow_the_cores():
         (budget(cpu=64), {"CPU": 2.0}, "budget.per_trial.cpu is 64, but the cluster has 2 CPUs"),
         (budget(gpu=1), {"CPU": 2.0}, "budget.per_trial.gpu is 1, but the cluster has 0 GPUs"),
         (budget(gpu=1.5), {"CPU": 2.0, "GPU": 4.0}, "at most 1 or a whole number"),
+        (budget(parallel=3), {"CPU": 8.0, "GPU": 2.0}, "budget.parallel is 3, but only 2 trials fit"),
+        (budget(parallel=3, gpu="auto"), {"CPU": 2.0, "GPU": 2.0}, "budget.parallel is 3, but only 2 trials fit"),
         (budget(parallel=3), {"CPU": 2.0}, "budget.parallel is 3, but only 2 trials fit"),
     ],
 )
 def test_what_cannot_be(wish, cluster, words):
     with pytest.raises(InputError, match=words):
         find_slots(wish, cluster)
+
+
+@pytest.mark.parametrize(
+    ("wish", "cluster", "packed", "slots"),
+    [
+        (budget(gpu="auto"), {"CPU": 2.0}, 0.25, Slots(2, 1.0, 0.0)),  # no GPU, nothing to pack
+        (budget(gpu="auto"), {"CPU": 16.0, "GPU": 2.0}, 1.0, Slots(2, 1.0, 1.0)),  # before it is measured
+        (budget(gpu="auto"), {"CPU": 16.0, "GPU": 2.0}, 0.3333, Slots(6, 1.0, 0.3333)),
+        (budget(gpu="auto", cpu=4), {"CPU": 16.0, "GPU": 2.0}, 0.25, Slots(4, 4.0, 0.25)),  # the cores bind
+        (budget(gpu="auto", parallel=3), {"CPU": 16.0, "GPU": 2.0}, 0.5, Slots(3, 1.0, 0.5)),
+        (budget(gpu="auto", parallel=3), {"CPU": 16.0, "GPU": 2.0}, 1.0, Slots(2, 1.0, 1.0)),  # a bound, no demand
+        (budget(gpu="one"), {"CPU": 16.0, "GPU": 2.0}, 0.25, Slots(2, 1.0, 1.0)),
+        (budget(gpu=0.5), {"CPU": 16.0, "GPU": 2.0}, 0.25, Slots(4, 1.0, 0.5)),
+    ],
+)
+def test_a_packing_is_for_auto_alone(wish, cluster, packed, slots):
+    assert find_slots(wish, cluster, packed) == slots

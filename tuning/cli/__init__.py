@@ -22,6 +22,7 @@ from tuning.cli import (
     leaderboard,
     methods,
     new,
+    profile,
     prune,
     report,
     sample,
@@ -42,8 +43,8 @@ app = typer.Typer(
 )
 
 VERBS = (
-    search, check, explain, sample, new, methods, status, stop, cancel, prune, enqueue, leaderboard, report, simulate,
-    train, evaluate, import_, export,
+    search, check, explain, sample, new, methods, profile, status, stop, cancel, prune, enqueue, leaderboard, report,
+    simulate, train, evaluate, import_, export,
 )  # fmt: skip
 for verb in VERBS:
     app.command(verb.__name__.rpartition(".")[2].rstrip("_"), epilog=verb.EXAMPLE)(verb.run)  # `import` is a keyword

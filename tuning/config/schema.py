@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 FORMAT = 1
 DEFAULT_TRIALS = 24
+ONE, PACKED = "one", "auto"  # the words of per_trial.gpu: a whole GPU, or a share of one that is measured
 _NAME = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$")  # no leading dot: it names a folder
 
 
@@ -32,15 +33,15 @@ def _fault(message: str, *at: str) -> PydanticCustomError:
     return PydanticCustomError("skeltune", "{text}", {"text": message, "at": at})
 
 
-def _auto_or(lowest: float, whole: bool) -> Callable[[Any], Any]:
+def _auto_or(lowest: float, whole: bool, words: tuple[str, ...] = ("auto",)) -> Callable[[Any], Any]:
     kind = "a whole number" if whole else "a number"
     bound = f"of at least {lowest:g}"
 
     def check(value: Any) -> Any:
         right_type = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if value == "auto" or (right_type and value >= lowest):
+        if (isinstance(value, str) and value in words) or (right_type and value >= lowest):
             return value
-        raise _fault(f"must be auto or {kind} {bound}, got {value!r}")
+        raise _fault(f"must be {', '.join(words)} or {kind} {bound}, got {value!r}")
 
     return check
 
@@ -50,7 +51,7 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 AutoCount = Annotated[int | str, BeforeValidator(_auto_or(1, whole=True))]
 AutoMinutes = Annotated[float | str, BeforeValidator(_auto_or(0.01, whole=False))]
-AutoAmount = Annotated[float | str, BeforeValidator(_auto_or(0, whole=False))]
+GpuAmount = Annotated[float | str, BeforeValidator(_auto_or(0, whole=False, words=(ONE, PACKED)))]
 Subjects = Annotated[tuple[int, ...], Field(min_length=1)]
 
 
@@ -134,6 +135,22 @@ class ProbeSpec(Section):
     knn_k: Count = 20
     knn_temperature: Positive = 0.1
     settle: bool = True
+    precision: Literal["fp32", "bf16"] = "fp32"  # of the frozen encoder's pass
+    subset: Annotated[int, Field(ge=0)] = 0  # training clips that rungs below the top fit on; 0: all
+
+    @model_validator(mode="after")
+    def _settled(self) -> ProbeSpec:
+        if self.precision == "bf16" and not self.settle:
+            raise _fault("bf16 needs `settle: true`: unsettled, clips can differ by less than bf16 keeps", "precision")
+        return self
+
+    def told(self) -> dict[str, Any]:
+        """What a space's hash knows of it: a word that came later counts only where it changes something."""
+        told = self.model_dump()
+        for name in ("precision", "subset"):
+            if told[name] == type(self).model_fields[name].default:
+                del told[name]
+        return told
 
 
 class AshaSpec(Section):
@@ -200,10 +217,14 @@ class SamplerSpec(Section):
 
 
 class PerTrial(Section):
-    """What one trial takes of a machine."""
+    """What one trial takes of a machine. ``gpu``: ``one`` if there is one; ``auto``: as a calibration finds.
 
-    gpu: AutoAmount = "auto"
+    ``graphs``: on a GPU, replay steps as CUDA graphs wherever a method can; no number changes, and without one nothing.
+    """
+
+    gpu: GpuAmount = ONE
     cpu: Positive = 1.0
+    graphs: bool = False
 
 
 class BudgetSpec(Section):
@@ -348,7 +369,7 @@ class SearchSpec:
             "data": self.data.model_dump(exclude_none=True),  # so that a new optional word changes no old hash
             "search": _one_form(self.search),
             "schedule": self.schedule.model_dump(),
-            "probe": self.probe.model_dump(),
+            "probe": self.probe.told(),
             "sampler": self.sampler.model_dump(),
             "objectives": self.objectives,
         }

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from tuning.config.errors import Place
 from tuning.config.read import read_spec
-from tuning.config.schema import SearchSpec
+from tuning.config.schema import PACKED, SearchSpec
 from tuning.config.yaml_source import Node, Report, Table, parse_yaml, read_file
 from tuning.launch.kinds import ClusterFile
 from tuning.launch.kube_file import shared_mounts
@@ -113,7 +113,7 @@ def _trials(file: ClusterFile, spec: SearchSpec, root: Table, report: Report) ->
                 f"a trial wants {value:g} {name}, but no machine of {file.path.name} has more than {most[name]:g}",
             )
     parallel = spec.budget.parallel
-    if not fits or not isinstance(parallel, int):
+    if not fits or not isinstance(parallel, int) or wants.gpu == PACKED:
         return
     held = _held(file, sorts, gpu, wants.cpu)
     if parallel > held:

@@ -40,7 +40,7 @@ def explain(spec: SearchSpec, space: Space, facts: Facts | None = None) -> list[
             f"{branch.method}: {free} free {plural('dimension', free)}; the rest as published, "
             f"T = {_span_text(branch, '', 'frames')}, {_size(branch)}"
         )
-    lines += ["", *_ladder(spec, space, facts)]
+    lines += ["", *_ladder(spec, space, facts), *_probe(spec)]
     told = [note for branch in space.branches for note in probed_notes(branch)]
     notes = [*_caveats(space), *told, *warnings(spec, space, facts.n_train), *space.start_notes]
     return [*lines, "", *(f"note: {note}" for note in notes)] if notes else lines
@@ -138,6 +138,19 @@ def _ladder(spec: SearchSpec, space: Space, facts: Facts) -> list[str]:
         if parts:
             lines.append(f"  {branch.method}: {'; '.join(parts)}")
     return lines
+
+
+def _probe(spec: SearchSpec) -> list[str]:
+    """What a score is of, where it is not what everybody expects."""
+    parts = []
+    if spec.probe.subset and len(spec.schedule.rungs()) > 1:
+        parts.append(
+            f"below the top rung fitted on {spec.probe.subset:,} training clips, drawn by class and the same for every "
+            "trial (with cv: of each fold's); the top rung on all; all held-out clips are scored at each"
+        )
+    if spec.probe.precision == "bf16":
+        parts.append("features in bf16, after batch norm was settled in full precision")
+    return [f"probe: {'; '.join(parts)}"] if parts else []
 
 
 def _climbing(spec: SearchSpec, space: Space) -> str:

@@ -30,6 +30,16 @@ def load_search(path_or_text: str | Path) -> tuple[SearchSpec, Space]:
     return check_text(read_file(path), file=str(path), origin=str(path.resolve().parent))
 
 
+def load_spec(path: Path) -> SearchSpec:
+    """All of a file but what its ``search`` means, which takes the methods and so torch. Raises ``ConfigError``."""
+    report, root = parse_yaml(read_file(path), str(path))
+    spec = None if root is None else read_spec(root, report, str(path.resolve().parent))
+    report.raise_if_any()
+    if spec is None:  # cannot be: whoever returns None has reported why
+        raise InputError(f"{path}: this search space cannot be read")
+    return spec
+
+
 def check_text(text: str, file: str = "<text>", origin: str = "") -> tuple[SearchSpec, Space]:
     """:func:`load_search` for YAML that is at hand; ``file`` names it in messages, ``origin`` is its folder."""
     report, root = parse_yaml(text, file)

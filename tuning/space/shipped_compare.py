@@ -54,7 +54,7 @@ def compare(data: Dataset, entries: Sequence[MethodEntry]) -> str:
         *schedule(data.compared, first, LENGTH, late_stages(fitting), per_method=True),
         f"sampler: {{startup_trials: {ETA * len(fitting)}}}",
         *block([Line("start_from", "[published]", "each method once")], 0),
-        "budget: {trials: 120, on_end: finish, parallel: auto, per_trial: {gpu: auto, cpu: 2}}",
+        "budget: {trials: 120, on_end: finish, parallel: auto, per_trial: {gpu: one, cpu: 2}}",
         "finish: {rerun: {top: 3, seeds: 3}, retrain: {seeds: 3}}",
     ]
     return "\n".join(lines) + "\n"

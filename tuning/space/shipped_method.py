@@ -51,7 +51,7 @@ def space_of(data: Dataset, entry: MethodEntry) -> str:
         *schedule(epochs, first, why, late_stages([entry])),
         "sampler: {startup_trials: 12}",
         *_starts(data, entry),
-        f"budget: {{trials: {trials}, on_end: finish, parallel: auto, per_trial: {{gpu: auto, cpu: 2}}}}",
+        f"budget: {{trials: {trials}, on_end: finish, parallel: auto, per_trial: {{gpu: one, cpu: 2}}}}",
         "finish: {rerun: {top: 3, seeds: 3}, retrain: {seeds: 3}}",
     ]
     return "\n".join(lines) + "\n"

@@ -122,6 +122,6 @@ def _bottom(*, startup: int, trials: int, late: str) -> list[str]:
         "probe: {kind: linear, l2: 0.01}",
         *block([schedule], 0),
         f"sampler: {{startup_trials: {startup}}}",
-        f"budget: {{trials: {trials}, on_end: finish, parallel: auto, per_trial: {{gpu: auto, cpu: 1}}}}",
+        f"budget: {{trials: {trials}, on_end: finish, parallel: auto, per_trial: {{gpu: one, cpu: 1}}}}",
         "finish: {rerun: {top: 1, seeds: 2}, retrain: {seeds: 1}}",
     ]

@@ -72,7 +72,7 @@ def _how(longest: int, methods: int) -> list[str]:
         ),
         Line("in_flight", "finish", "when that is spent, running trials get to their next rung; stop: they end"),
         Line("parallel", "auto", "side by side: what fits"),
-        Line("per_trial", "{gpu: auto, cpu: 1}", "gpu: 0.5 puts two on a GPU"),
+        Line("per_trial", "{gpu: one, cpu: 1}", "gpu: 0.5 puts two on a GPU, auto as many as a calibration finds"),
         Line("on_end", "finish", "stop: confirm nothing, export nothing"),
     ]
     lines = [

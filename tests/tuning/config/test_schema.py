@@ -33,7 +33,7 @@ def faults(text: str) -> list[tuple[int, int, str]]:
 def test_defaults() -> None:
     spec = read(LEAST)
     assert (spec.seed, spec.schedule.max, spec.schedule.asha.min, spec.schedule.asha.eta) == (0, 27, 3, 3)
-    assert (spec.budget.trials, spec.budget.parallel, spec.budget.per_trial.gpu) == (24, "auto", "auto")
+    assert (spec.budget.trials, spec.budget.parallel, spec.budget.per_trial.gpu) == (24, "auto", "one")
     assert (spec.sampler.name, spec.sampler.startup_trials, spec.sampler.random_share) == ("portfolio", 10, 0.2)
     assert (spec.probe.solver, spec.objectives, spec.warm_start) == ("lbfgs", ("top1",), ())
     asha = spec.schedule.asha
@@ -81,6 +81,13 @@ def test_splits_by_hand() -> None:
         ("probe: {kind: liner}", 15, "'probe.kind' must be linear or knn, got 'liner'; did you mean 'linear'?"),
         ("probe: {metric: test_top1}", 17, "'probe.metric' must be top1, got 'test_top1'; did you mean 'top1'?"),
         ("probe: {l2: -1}", 13, "'probe.l2' must be more than 0, got -1"),
+        ("probe: {precision: fp16}", 20, "'probe.precision' must be fp32 or bf16, got 'fp16'; did you mean 'bf16'?"),
+        ("probe: {subset: -1}", 17, "'probe.subset' must be at least 0, got -1"),
+        (
+            "probe: {precision: bf16, settle: false}",
+            20,
+            "bf16 needs `settle: true`: unsettled, clips can differ by less than bf16 keeps",
+        ),
         ("probe: 3", 8, "'probe' must be a mapping, {...}, got 3"),
         ("schedule: {max: 9, asha: {min: 10}}", 32, "'asha.min' (10) is above 'max' (9)"),
         ("schedule: {asha: {eta: 1}}", 24, "'schedule.asha.eta' must be at least 2, got 1"),
@@ -92,7 +99,11 @@ def test_splits_by_hand() -> None:
         ("budget: {gpu_hours: 0}", 21, "'budget.gpu_hours' must be more than 0, got 0"),
         ("budget: {parallel: no}", 20, "'budget.parallel' must be auto or a whole number of at least 1, got 'no'"),
         ("budget: {parallel: true}", 20, "'budget.parallel' must be auto or a whole number of at least 1, got True"),
-        ("budget: {per_trial: {gpu: -1}}", 27, "'budget.per_trial.gpu' must be auto or a number of at least 0, got -1"),
+        (
+            "budget: {per_trial: {gpu: -1}}",
+            27,
+            "'budget.per_trial.gpu' must be one, auto or a number of at least 0, got -1",
+        ),
         (
             "budget: {trials: null}",
             1,
@@ -172,12 +183,21 @@ def test_the_hash_ignores_what_decides_nothing() -> None:
         LEAST + "seed: 0\n",
         LEAST + "probe: {l2: 0.001}\n",
         LEAST + "probe: {l2: 1e-3, knn_k: 20}\n",
+        LEAST + "probe: {subset: 0, precision: fp32}\n",
         LEAST + "schedule: {asha: {eta: 3, min: 3}, max: 27}\n",
         LEAST.replace("method: skeletonclr", "method: {skeletonclr: {}}"),
         LEAST.replace("method: skeletonclr", "method: {one_of: {skeletonclr: }}"),
     ):
         assert read(same).space_hash() == base, same
     assert len(base) == 64
+
+
+def test_words_that_came_later_changed_no_hash() -> None:
+    """A run folder of before `probe.subset` and `probe.precision` goes on."""
+    spec = read(LEAST)
+    before = spec.probe.model_dump(exclude={"subset", "precision"})
+    assert spec.probe.told() == before and list(before)[-1] == "settle"
+    assert read(LEAST + "probe: {subset: 9}\n").probe.told() == before | {"subset": 9}
 
 
 def test_the_hash_ignores_the_spelling_of_numbers_and_the_order_of_keys() -> None:
@@ -191,6 +211,8 @@ def test_the_hash_notices_what_decides_something() -> None:
         LEAST,
         LEAST + "seed: 1\n",
         LEAST + "probe: {l2: 0.01}\n",
+        LEAST + "probe: {subset: 500}\n",
+        LEAST + "probe: {precision: bf16}\n",
         LEAST + "schedule: {max: 81}\n",
         LEAST + "sampler: {name: random}\n",
         LEAST.replace("synthetic}", "synthetic, split: xview}"),

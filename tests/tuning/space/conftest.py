@@ -33,7 +33,7 @@ sampler: {name: tpe, startup_trials: 10, random_share: 0.0}
 objectives: [top1]
 start_from: [{method: {skeletonbyol: {momentum: 0.99}}}, published]
 warm_start: []
-budget: {trials: 24, gpu_hours: null, minutes: null, on_end: finish, parallel: auto, per_trial: {gpu: auto, cpu: 1}}
+budget: {trials: 24, gpu_hours: null, minutes: null, on_end: finish, parallel: auto, per_trial: {gpu: one, cpu: 1}}
 finish: {rerun: {top: 3, seeds: 3}, retrain: {seeds: 1}, export: null}
 """
 

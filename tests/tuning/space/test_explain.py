@@ -208,6 +208,21 @@ def test_the_ladder_is_told(words: str, says: str) -> None:
     assert line.endswith(says)
 
 
+@pytest.mark.parametrize(
+    ("probe", "says"),
+    [
+        ("", []),
+        ("probe: {l2: 0.1}\n", []),
+        ("probe: {subset: 2000}\n", ["below the top rung fitted on 2,000 training clips", "the top rung on all"]),
+        ("probe: {precision: bf16}\n", ["features in bf16, after batch norm was settled in full precision"]),
+    ],
+)
+def test_a_cheaper_probe_is_told(probe: str, says: list[str]) -> None:
+    told = [line for line in explain(*check_text(SMALL + probe)) if line.startswith("probe:")]
+    assert len(told) == bool(says)
+    assert all(word in told[0] for word in says)
+
+
 def test_a_batch_larger_than_the_data_is_an_error() -> None:
     with pytest.raises(InputError) as caught:
         said(SMALL, 50)

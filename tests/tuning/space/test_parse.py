@@ -173,8 +173,8 @@ start_from: [publishd]
         (
             "optim: {leaning_rate: 1}",
             9,
-            "unknown parameter 'leaning_rate' of 'optim'; known: batch, lr, name, nesterov, schedule, sgd_momentum, "
-            "step_at, step_factor, warmup, weight_decay",
+            "unknown parameter 'leaning_rate' of 'optim'; known: batch, lr, name, nesterov, order, schedule, "
+            "sgd_momentum, step_at, step_factor, warmup, weight_decay",
         ),
         ("optim: 3", 1, "'optim' is a mapping of its parameters"),
         (
