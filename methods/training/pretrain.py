@@ -23,7 +23,18 @@ from methods.training.run import Run, start
 from methods.training.seeds import derive_seed, generator
 from methods.training.step import take_step
 
-__all__ = ["Collapsed", "Diverged", "Epoch", "Run", "TrialEnded", "pretrain", "start"]
+__all__ = [
+    "Collapsed",
+    "Diverged",
+    "Epoch",
+    "Run",
+    "TrialEnded",
+    "account",
+    "order_of",
+    "pretrain",
+    "start",
+    "views_seed",
+]
 
 COLLAPSE_SPREAD = 0.01
 COLLAPSE_MIN_STEPS = 50
@@ -72,37 +83,55 @@ def pretrain(run: Run, until: int | None = None) -> Iterator[Epoch]:
     Raises :class:`Diverged` or :class:`Collapsed` when going on makes no sense.
     """
     last = run.config.epochs if until is None else min(until, run.config.epochs)
-    watched = run.index[torch.randperm(len(run.index), generator=generator("cpu", run.seed, "watch"))[:SPREAD_CLIPS]]
     while run.epoch < last:
         begun = time.perf_counter()
         losses, logs = _one_epoch(run)
-        _check_finite(run, losses)
-        spreads = spread(run.model, run.store, watched)
-        _check_spread(run, spreads)
-        yield Epoch(
-            epoch=run.epoch,
-            step=run.step,
-            loss=float(losses.mean()),
-            spread=min(spreads.values()),
-            lr=learning_rate(run.config.optim, (run.step - 1) / run.total_steps),
-            seconds=time.perf_counter() - begun,
-            logs=logs | {f"{stream}/spread": value for stream, value in spreads.items()},
-        )
+        yield account(run, losses, logs, begun)
+
+
+def account(run: Run, losses: Tensor, logs: dict[str, float], begun: float) -> Epoch:
+    """What is told of an epoch that ``run`` has just finished, begun at ``begun`` by ``time.perf_counter``.
+
+    ``losses``: (steps,) on the host. Looks at the features' spread. Raises :class:`Diverged` or :class:`Collapsed`.
+    """
+    _check_finite(run, losses)
+    drawn = torch.randperm(len(run.index), generator=generator("cpu", run.seed, "watch"))
+    spreads = spread(run.model, run.store, run.index[drawn[:SPREAD_CLIPS]])
+    _check_spread(run, spreads)
+    return Epoch(
+        epoch=run.epoch,
+        step=run.step,
+        loss=float(losses.mean()),
+        spread=min(spreads.values()),
+        lr=learning_rate(run.config.optim, (run.step - 1) / run.total_steps),
+        seconds=time.perf_counter() - begun,
+        logs=logs | {f"{stream}/spread": value for stream, value in spreads.items()},
+    )
+
+
+def order_of(run: Run) -> Tensor:
+    """(steps, batch) indices of the run's next epoch, where its store wants them."""
+    draws = generator("cpu", run.seed, "order", run.epoch)
+    order = epoch_order(run.index, run.strata, run.config.optim.batch, run.steps_per_epoch, draws)
+    return order.to(run.store.home)
+
+
+def views_seed(run: Run) -> int:
+    """What the views of the run's next epoch are drawn from."""
+    return derive_seed(run.seed, "views", 0 if run.config.augment.repeat else run.epoch)
 
 
 def _one_epoch(run: Run) -> tuple[Tensor, dict[str, float]]:
     """Take one epoch's steps; losses (steps,) and logs are read from the device once, at its end."""
     run.model.train()
-    draws = generator("cpu", run.seed, "order", run.epoch)
-    order = epoch_order(run.index, run.strata, run.config.optim.batch, run.steps_per_epoch, draws).to(run.store.home)
-    views = ("views", 0 if run.config.augment.repeat else run.epoch)
+    order, seed = order_of(run), views_seed(run)
     cuda = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(derive_seed(run.seed, "dropout", run.epoch))  # dropout has no generator of its own
         if run.captured and run.device.type == "cuda" and not captured.why_not(run):
-            losses, logs = captured.epoch(run, order, derive_seed(run.seed, *views))
+            losses, logs = captured.epoch(run, order, seed)
         else:
-            losses, logs = _plain_epoch(run, order, generator(run.device, run.seed, *views))
+            losses, logs = _plain_epoch(run, order, Generator(run.device).manual_seed(seed))
     run.epoch += 1
     read = torch.cat([losses.double(), *(value.double()[None] for value in logs.values())]).cpu()
     return read[: len(losses)], dict(zip(logs, read[len(losses) :].tolist(), strict=True))

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tiny_session import FILE, SMALL
 
-from methods.data.synthetic import SyntheticConfig, write_synthetic
+from methods.data.synthetic import write_synthetic
 from methods.training.branches import Branches
 from methods.training.probe import ProbeConfig, ProbeResult
 from tuning.datasets import source_of
@@ -18,21 +19,6 @@ from tuning.engine.noise import clips_mark, decode_correct
 from tuning.recorder import report_of
 from tuning.session import Session, Task, kept_parameters, per_clip, probe_subjects, probed, probed_clips
 from tuning.train import load_config, probe_config
-
-FILE = """format: 1
-name: tiny
-seed: 3
-data: {set: DATA, split: xsub, validate_on: VALIDATE, frames: 8}
-search:
-  method:
-    skeletonbyol: {momentum: 0.98, hidden: 8, projection: 8}
-  encoder: {width: 2, dim: 8, depth: 3, dropout: 0.0, init: torch}
-  optim: {name: adam, lr: 0.003, batch: 8}
-  streams: {use: [joint]}
-probe: {l2: 0.01}
-schedule: {max: 2}
-"""
-SMALL = SyntheticConfig(clips_per_cell=1, subjects=6, cameras=2, actions=("walk", "wave", "squat"), max_frames=40)
 
 
 @pytest.fixture(scope="module")

@@ -11,30 +11,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tiny_session import FILE, SMALL
 
 from methods.data import make_split
-from methods.data.synthetic import SyntheticConfig, write_synthetic
+from methods.data.synthetic import write_synthetic
 from methods.errors import InputError
 from tuning import datasets
 from tuning.datasets import DataSource, source_of
 from tuning.plan import plan_search, probe_config
 from tuning.session import Session, Task
 from tuning.train import load_config
-
-FILE = """format: 1
-name: tiny
-seed: 3
-data: {set: DATA, split: xsub, validate_on: VALIDATE, frames: 8}
-search:
-  method:
-    skeletonbyol: {momentum: 0.98, hidden: 8, projection: 8}
-  encoder: {width: 2, dim: 8, depth: 3, dropout: 0.0, init: torch}
-  optim: {name: adam, lr: 0.003, batch: 8}
-  streams: {use: [joint]}
-probe: {l2: 0.01}
-schedule: {max: 2}
-"""
-SMALL = SyntheticConfig(clips_per_cell=1, subjects=6, cameras=2, actions=("walk", "wave", "squat"), max_frames=40)
 
 
 @pytest.fixture(scope="module")

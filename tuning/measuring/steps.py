@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from methods.training.features import spread
-from methods.training.order import epoch_order
-from methods.training.pretrain import SPREAD_CLIPS
+from methods.training.pretrain import SPREAD_CLIPS, order_of, views_seed
 from methods.training.run import Run
-from methods.training.seeds import derive_seed, generator
+from methods.training.seeds import derive_seed
 from methods.training.step import PARTS, Mark, take_step
 
 
@@ -35,9 +34,8 @@ class Stepper:
     def __init__(self, run: Run, start: float = 0.0) -> None:
         self.run = run
         self._at = min(math.ceil(start * run.total_steps), run.total_steps - 1)
-        draws = generator("cpu", run.seed, "order", 0)
-        self._order = epoch_order(run.index, run.strata, run.config.optim.batch, run.steps_per_epoch, draws)
-        self._views = generator(run.device, run.seed, "views", 0)
+        self._order = order_of(run)
+        self._views = torch.Generator(run.device).manual_seed(views_seed(run))
         self._next = 0
         run.model.train()
 

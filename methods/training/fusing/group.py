@@ -9,15 +9,12 @@ import torch
 from torch import Tensor
 
 from methods.errors import InputError
-from methods.training import pretrain
-from methods.training.features import spread
 from methods.training.fusing.agreement import faults, parting, together_until
 from methods.training.fusing.stack import Stack
 from methods.training.optim import learning_rate, set_learning_rate
-from methods.training.order import epoch_order
-from methods.training.pretrain import Epoch, TrialEnded
+from methods.training.pretrain import Epoch, TrialEnded, account, order_of, views_seed
 from methods.training.run import Run
-from methods.training.seeds import derive_seed, generator
+from methods.training.seeds import derive_seed
 
 Result = tuple[Run, Epoch | TrialEnded]
 
@@ -76,7 +73,8 @@ class Fused:
         progress = [(first.step + i) / first.total_steps for i in range(steps)]
         rates = stack.tensor([[learning_rate(run.config.optim, p) for run in owners] for p in progress])
         shares = stack.shares(progress)
-        orders, draws = [_order(run) for run in self.runs], [_draws(run) for run in self.runs]
+        orders = [order_of(run) for run in self.runs]
+        draws = [torch.Generator(run.device).manual_seed(views_seed(run)) for run in self.runs]
         losses: list[Tensor] = []
         logs: list[list[dict[str, Tensor]]] = []
         cuda = [first.device] if first.device.type == "cuda" else []
@@ -99,18 +97,6 @@ class Fused:
             run.step += steps
             set_learning_rate(run.optimiser, learning_rate(run.config.optim, progress[-1]))
         return _by_run(self.runs, stack, torch.stack(losses), logs)
-
-
-def _order(run: Run) -> Tensor:
-    """(steps, batch) as the run alone would have it."""
-    draws = generator("cpu", run.seed, "order", run.epoch)
-    order = epoch_order(run.index, run.strata, run.config.optim.batch, run.steps_per_epoch, draws)
-    return order.to(run.store.home)
-
-
-def _draws(run: Run) -> torch.Generator:
-    """What the run's views of this epoch are drawn from, alone or not."""
-    return generator(run.device, run.seed, "views", 0 if run.config.augment.repeat else run.epoch)
 
 
 def _by_run(
@@ -140,20 +126,7 @@ def _by_run(
 
 def _account(run: Run, losses: Tensor, logs: dict[str, float], seconds: float) -> Epoch | TrialEnded:
     """What :func:`methods.training.pretrain.pretrain` says of an epoch; its share of the group's time is the run's."""
-    begun = time.perf_counter()
-    drawn = torch.randperm(len(run.index), generator=generator("cpu", run.seed, "watch"))
     try:
-        pretrain._check_finite(run, losses)
-        spreads = spread(run.model, run.store, run.index[drawn[: pretrain.SPREAD_CLIPS]])
-        pretrain._check_spread(run, spreads)
+        return account(run, losses, logs, time.perf_counter() - seconds)
     except TrialEnded as end:
         return end
-    return Epoch(
-        epoch=run.epoch,
-        step=run.step,
-        loss=float(losses.mean()),
-        spread=min(spreads.values()),
-        lr=learning_rate(run.config.optim, (run.step - 1) / run.total_steps),
-        seconds=seconds + time.perf_counter() - begun,
-        logs=logs | {f"{stream}/spread": value for stream, value in spreads.items()},
-    )
