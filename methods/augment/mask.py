@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 def zero_joints(x: Tensor, joints: Tensor) -> Tensor:
     """Zero the chosen ``joints`` (N, V) bool in every frame and of every person."""
-    return x.masked_fill(joints[:, None, None, :, None], 0)
+    return x.masked_fill(_of_all(joints, x), 0)
+
+
+def _of_all(joints: Tensor, x: Tensor) -> Tensor:
+    """(N, V) bool as a mask of ``x`` (N, C, T, V, M) that has its persons: rows of V * M numbers, not of M."""
+    return joints[:, None, None, :, None].expand(-1, 1, 1, -1, x.shape[4]).contiguous()
 
 
 def zero_frames(x: Tensor, frames: Tensor) -> Tensor:
@@ -130,7 +135,7 @@ def draw_segments(draw: Draws, masked: int, segments: int = 16) -> Tensor:
 
 def corrupt_joints(x: Tensor, joints: Tensor, matrix: Tensor) -> Tensor:
     """x' = R^T x for the chosen ``joints`` (N, V) bool, R = ``matrix`` (N, C, C); a zero matrix wipes them out."""
-    return torch.where(joints[:, None, None, :, None], linear_map(x, matrix.transpose(1, 2)), x)
+    return torch.where(_of_all(joints, x), linear_map(x, matrix.transpose(1, 2)), x)
 
 
 def draw_corruption(draw: Draws, num_joints: int, count: int, channels: int = 3) -> tuple[Tensor, Tensor]:
