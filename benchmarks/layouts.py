@@ -12,7 +12,6 @@ B = N * M bodies, C channels, T frames, V joints, K graphs.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import resource
@@ -23,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -30,21 +30,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import timing
+from benchmarks.peer import gru as peer_gru
+from benchmarks.peer import scdnet as peer_scdnet
 from methods.data.layouts import NTU25
 from methods.nn.dropout import factors
 from methods.nn.encoder import EncoderConfig
-from methods.nn.stgcn import STGCN, Block
+from methods.nn.gru import GruConfig, GruEncoder
+from methods.nn.stgcn import STGCN, Block, _over_time
+from methods.nn.twopath import TwoPath, TwoPathConfig
+from tuning.allocation import keep_memory
 
 CPU = torch.device("cpu")
 LAST = torch.channels_last
 LIMIT = 1e-9  # of features and gradients in float64, relative to the largest
 STEPS = 4  # of a process of its own in one turn
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 Gather = Callable[
     [nn.Conv2d, Tensor, Tensor], Tensor
 ]  # channels mixed and joints gathered: (B, C, T, V) -> (B, C', T, V)
 Forward = Callable[[Any, Tensor, Tensor], Tensor]
+Way = tuple[int, dict[str, Any], dict[str, str]]  # how many processes, what they are told, their environment
 
 
 # --- joints: mix and gather -------------------------------------------------------------------------------------------
@@ -130,23 +135,22 @@ def modules(block: Any, x: Tensor, graph: Tensor, gather: Gather = as_is, over_t
     norm, relu, conv, last_norm, dropout = block.temporal
     y = last_norm(over_time(conv, relu(norm(gather(block.spatial.conv, x, graph)))))
     y = drop(y, dropout.p) if dropout.p and block.training else y
-    return torch.relu_(y if block.shortcut is None else y + block.shortcut(x))
+    if last and isinstance(block.shortcut, nn.Sequential):
+        y = y + block.shortcut[1](_over_time(block.shortcut[0], x, time_last=False))
+    elif block.shortcut is not None:
+        y = y + block.shortcut(x)
+    return torch.relu_(y)
 
 
 def in_order(block: Any, x: Tensor, graph: Tensor, time_last: bool) -> Tensor:
     """The encoder's own form in channels_last, time or joints before them, with torch's batch norm and dropout."""
     norm, relu, conv, last_norm, dropout = block.temporal
     x = (x.transpose(2, 3) if time_last else x).contiguous(memory_format=LAST)
-
-    def turned(conv: Any, x: Tensor) -> Tensor:
-        (stride, _), (padding, _) = conv.stride, conv.padding
-        swapped = F.conv2d(x, conv.weight.transpose(2, 3), conv.bias, (1, stride), (0, padding)) if time_last else None
-        return native(conv, x) if swapped is None else swapped
-
-    y = last_norm(turned(conv, relu(norm(block.spatial.channels_last(x, graph, time_last)))))
+    y = relu(norm(block.spatial.channels_last(x, graph, time_last)))
+    y = last_norm(_over_time(conv, y, time_last))
     y = dropout(y)
     if isinstance(block.shortcut, nn.Sequential):
-        y = y + block.shortcut[1](turned(block.shortcut[0], x))
+        y = y + block.shortcut[1](_over_time(block.shortcut[0], x, time_last))
     elif block.shortcut is not None:
         y = y + x
     return torch.relu_(y).transpose(2, 3) if time_last else torch.relu_(y)
@@ -295,6 +299,60 @@ def measure_blocks(setup: Setup) -> list[dict[str, Any]]:
     return rows
 
 
+def measure_others(setup: Setup) -> list[dict[str, Any]]:
+    """The encoders of CMD, CRRL and SCD-Net beside those of the official codes' form (whose numbers are theirs: tests).
+
+    Narrower than published; of SCD-Net half the batch.
+    """
+    rows = []
+    for stepwise in (True, False):
+        pool = "last" if stepwise else "ends"
+        config = GruConfig(hidden=256, layers=3, stepwise=stepwise, pool=pool, input_norm="none")
+        x = torch.randn(setup.batch, 3, setup.frames, 25, 2)
+        peer, ours = peer_gru.FrameGRU(config, 150), GruEncoder(config, NTU25)
+        what = f"CMD, {'frame by frame' if stepwise else 'both directions'}"
+        rows += setup.turns(what, {
+            "official form": partial(step, nn.Sequential(Flat(), peer), x), "the encoder's": partial(step, ours, x)
+        }, setup.batch)  # fmt: skip
+    config = GruConfig(hidden=256, layers=2, dropout=0.2, input_norm="none", pool="mean", lengths="valid")
+    lengths = torch.linspace(setup.frames, setup.frames // 3, setup.batch).long().tolist()
+    for clip, length in zip(x, lengths, strict=True):
+        clip[:, length:] = 0
+    packed, ours = peer_gru.PackedGRU(peer_gru.bidirectional(config, 150)), GruEncoder(config, NTU25)
+
+    def official() -> None:
+        states = packed(peer_gru.flat_frames(x), lengths)
+        peer_gru.average(states, lengths).square().mean().backward()  # type: ignore[no-untyped-call]
+
+    rows += setup.turns("CRRL", {"official form": official, "the encoder's": partial(step, ours, x)}, setup.batch)
+    x = x[: max(1, setup.batch // 2)]
+    paths = TwoPathConfig(base=4 * setup.width, d_model=16 * setup.width)
+    theirs = peer_scdnet.TwoPath(SimpleNamespace(encoder=paths, frames=setup.frames), NTU25, 2)  # type: ignore[arg-type]
+    sides: dict[str, timing.Side] = {
+        "official form": partial(step, Joined(theirs), x),
+        "the encoder's": partial(step, TwoPath(paths, NTU25, frames=setup.frames), x),
+    }
+    return rows + setup.turns("SCD-Net", sides, len(x))
+
+
+class Flat(nn.Module):
+    """Clips to what the official recurrent encoders are fed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return peer_gru.flat_frames(x)
+
+
+class Joined(nn.Module):
+    """Both paths' features side by side."""
+
+    def __init__(self, paths: nn.Module) -> None:
+        super().__init__()
+        self.paths = paths
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat(self.paths(x), 1)
+
+
 def measure_dropout(setup: Setup) -> list[dict[str, Any]]:
     """The random factors alone, of a map as long as the last block's."""
     rows = []
@@ -349,17 +407,10 @@ def _ten_times(do: Callable[[], object]) -> None:
 # --- processes of their own -------------------------------------------------------------------------------------------
 
 
-def keep_memory() -> None:
-    """Let glibc's malloc never map or give back memory by itself: every step asks for the same again."""
-    libc = ctypes.CDLL(None)
-    if not (libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)):
-        raise OSError("this C library's malloc cannot be told")
-
-
 def worker(told: dict[str, Any]) -> None:
     """One process's steps; when and at what cost, as JSON."""
-    if told["keep"]:
-        keep_memory()
+    if told["keep"] and not keep_memory():
+        raise OSError("this C library's malloc cannot be told")
     torch.set_num_threads(told["threads"])
     net = encoder(EncoderConfig(partition="spatial_degenerate", precision=told["precision"]), None)
     solver = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
@@ -384,12 +435,11 @@ def worker(told: dict[str, Any]) -> None:
     }), flush=True)  # fmt: skip
 
 
-def together(count: int, **told: Any) -> list[dict[str, Any]]:
-    """``count`` workers that start their steps at once."""
+def together(count: int, env: dict[str, str], **told: Any) -> list[dict[str, Any]]:
+    """``count`` workers that start their steps at once, with ``env`` on top of this process's own."""
     command = [sys.executable, "-m", "benchmarks.layouts", "--worker", json.dumps(told)]
-    started = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
-    ]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": os.environ | env}
+    started = [subprocess.Popen(command, **pipes) for _ in range(count)]
     for each in started:
         assert each.stdout is not None and each.stdout.readline() == "ready\n"
     for each in started:
@@ -399,16 +449,16 @@ def together(count: int, **told: Any) -> list[dict[str, Any]]:
     return [json.loads(each.communicate()[0]) for each in started]
 
 
-def compare(setup: Setup, part: str, ways: dict[str, tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows of ways to do the same number of steps in processes of their own; way -> (processes, what they are told)."""
+def compare(setup: Setup, part: str, ways: dict[str, Way]) -> list[dict[str, Any]]:
+    """Rows of ways to do the same number of steps in processes of their own."""
     turns = {name: timing.Turns() for name in ways}
     seen: dict[str, dict[str, Any]] = {}
     size = {"batch": setup.batch, "frames": setup.frames, "precision": "fp32", "keep": False, "threads": 1}
     samples = 2 * STEPS * setup.batch
     for number in range(min(setup.rounds, 3)):
         for name in ways if number % 2 == 0 else reversed(list(ways)):
-            count, told = ways[name]
-            done = together(count, **size | {"steps": 2 * STEPS // count} | told)
+            count, told, env = ways[name]
+            done = together(count, env, **size | {"steps": 2 * STEPS // count} | told)
             turns[name].wall.append(max(d["ended"] for d in done) - min(d["begun"] for d in done))
             turns[name].cpu.append(sum(d["cpu"] for d in done))
             seen[name] = done[0]
@@ -423,22 +473,25 @@ def compare(setup: Setup, part: str, ways: dict[str, tuple[int, dict[str, Any]]]
 
 def measure_memory(setup: Setup) -> list[dict[str, Any]]:
     """glibc's allocator as it comes, and told to keep what it has."""
-    ways = {"as it comes": (1, {"keep": False}), "memory kept": (1, {"keep": True})}
+    ways: dict[str, Way] = {"as it comes": (1, {"keep": False}, {}), "memory kept": (1, {"keep": True}, {})}
     return compare(setup, f"allocator, batch {setup.batch}", ways)
 
 
 def measure_threads(setup: Setup) -> list[dict[str, Any]]:
-    """Two trials side by side with a thread each, against one after the other with two."""
-    ways = {
-        "one after the other, two threads each": (1, {"threads": 2}),
-        "side by side, one thread each": (2, {"threads": 1}),
+    """Two trials side by side with a thread each, against one after the other with two; and how idle threads wait."""
+    ways: dict[str, Way] = {
+        "side by side, one thread each": (2, {"threads": 1}, {}),
+        "one after the other, one thread": (1, {"threads": 1}, {}),
+        "one after the other, two threads": (1, {"threads": 2}, {}),
+        "the same, OMP_WAIT_POLICY=PASSIVE": (1, {"threads": 2}, {"OMP_WAIT_POLICY": "PASSIVE"}),
     }
-    return compare(setup, "two trials on two cores", ways)
+    return compare(setup, f"two trials on two cores, batch {setup.batch}", ways)
 
 
 MEASURES: dict[str, Callable[[Setup], list[dict[str, Any]]]] = {
     "forms": measure_forms,
     "blocks": measure_blocks,
+    "others": measure_others,
     "dropout": measure_dropout,
     "solver": measure_solver,
     "memory": measure_memory,

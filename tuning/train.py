@@ -13,6 +13,7 @@ import torch
 from methods.errors import InputError
 from methods.training.config import StreamsConfig, TrialConfig
 from methods.training.seeds import derive_seed
+from tuning.allocation import keep_memory
 from tuning.config.schema import SearchSpec
 from tuning.datasets import source_of
 from tuning.files import write_text
@@ -69,6 +70,7 @@ def train(
     config = change(config, epochs, stream)
     told = spec.provenance
     torch.set_num_threads(threads or int((told.get("hardware") or {}).get("threads") or torch.get_num_threads()))
+    keep_memory()
     seed = _seed(spec, told) if seed is None else seed
     folder = Path(out) if out is not None else Path("runs") / f"train-{spec.name}"
     source = source_of(spec)

@@ -12,6 +12,7 @@ import torch
 from ray import tune
 
 from methods.errors import InputError
+from tuning.allocation import keep_memory
 from tuning.session import Session, Task
 from tuning.workplace import Workplace, faults_here
 
@@ -25,6 +26,8 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # ray is not typed
         """Take the task in ``config['task']``. Its work begins with the first step: that is watched for hanging."""
         self.workplace = workplace
         torch.set_num_threads(workplace.threads)
+        if workplace.device != "cuda":
+            keep_memory()
         self._take(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from methods.fields import require, tunable
 from methods.filled import valid_lengths
 from methods.nn.encoder import Encoder, require_shape
+from methods.nn.recurrence import gru_layer
 from methods.nn.stgcn import ScaleNorm
 
 if TYPE_CHECKING:
@@ -109,8 +110,10 @@ class GruEncoder(Encoder):
         flat = x.permute(0, 3, 1, 4, 2).flatten(1, 3)  # (N, V*C*M, T)
         flat = self.norm(flat).transpose(1, 2)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            if self.config.stepwise:
-                states = self._causal(flat)
+            if self.config.stepwise or (lengths is None and _in_one_product(flat)):
+                n, t, _ = flat.shape
+                states = self._layer_by_layer(flat.transpose(0, 1).flatten(0, 1), [n] * t)
+                states = states.view(t, n, -1).transpose(0, 1)
             elif lengths is None:
                 states = self.gru(flat)[0]
             else:
@@ -133,29 +136,46 @@ class GruEncoder(Encoder):
 
     def _packed(self, flat: Tensor, lengths: Tensor) -> Tensor:
         packed = pack_padded_sequence(flat, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        states: Tensor = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=flat.shape[1])[0]
+        if _in_one_product(flat):
+            rows = self._layer_by_layer(packed.data, packed.batch_sizes.tolist())
+            out = PackedSequence(rows, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+        else:
+            out = self.gru(packed)[0]
+        states: Tensor = pad_packed_sequence(out, batch_first=True, total_length=flat.shape[1])[0]
         return states
 
-    def _causal(self, x: Tensor) -> Tensor:
-        """(N, T, F) -> (N, T, D): every cell of every layer from the first frame to the last.
+    def _layer_by_layer(self, x: Tensor, sizes: list[int]) -> Tensor:
+        """Rows (R, F) of a packed sequence, ``sizes`` of each frame -> (R, D).
 
-        A cell's state at a frame depends on the frames before it only, so handing over frame by frame and running the
-        whole sequence give the same; with both directions side by side that is two passes a layer.
+        With ``stepwise`` every cell of every layer runs from the first frame to the last: its state at a frame depends
+        on the frames before it only, so handing over frame by frame and running the whole sequence give the same; with
+        both directions side by side that is two passes a layer.
         """
         sides = ("", "_reverse") if self.config.bidirectional else ("",)
         for layer in range(self.config.layers):
             if layer:
-                x = dropout(x, self.config.dropout, self.training)
-            x = torch.cat([self._pass(x, f"l{layer}{side}") for side in sides], 2)
+                x = dropout(x, self.gru.dropout, self.gru.training)
+            x = torch.cat([self._pass(x, sizes, layer, side) for side in sides], 1)
         return x
 
-    def _pass(self, x: Tensor, cell: str) -> Tensor:
+    def _pass(self, x: Tensor, sizes: list[int], layer: int, side: str) -> Tensor:
+        """(R, F) -> (R, H): one cell over all frames."""
+        cell = f"l{layer}{side}"
         weights = [getattr(self.gru, f"{name}_{cell}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        start = x.new_zeros(1, len(x), self.config.hidden)
+        if _in_one_product(x):
+            return gru_layer(x, sizes, weights, backwards=bool(side) and not self.config.stepwise)
+        # Only ``stepwise`` comes here: every clip has all frames.
+        start = x.new_zeros(1, sizes[0], self.config.hidden)
+        frames = x.view(len(sizes), sizes[0], -1)
         with warnings.catch_warnings():
             # cuDNN copies the weights of one cell together at each call: a few megabytes beside T steps of work.
             warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
-            return torch.gru(x, start, weights, True, 1, 0.0, self.training, False, True)[0]
+            return torch.gru(frames, start, weights, True, 1, 0.0, self.training, False, False)[0].flatten(0, 1)
+
+
+def _in_one_product(x: Tensor) -> bool:
+    """Whether gradients of the weights are to be had in one product over all frames: on a CPU, where it pays."""
+    return x.is_cpu and not torch.is_autocast_enabled("cpu")
 
 
 def _inside(states: Tensor, lengths: Tensor) -> Tensor:

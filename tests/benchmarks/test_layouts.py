@@ -17,7 +17,7 @@ SMALL = ["--batch", "1", "--frames", "8", "--width", "2", "--rounds", "1"]
 
 def test_every_form_agrees_and_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "layouts.json"
-    assert layouts.main([*SMALL, "--parts", "forms", "dropout", "solver", "--json", str(path)]) == 0
+    assert layouts.main([*SMALL, "--parts", "forms", "others", "dropout", "solver", "--json", str(path)]) == 0
     told = json.loads(path.read_text())
     assert {check["form"] for check in told["checks"]} == set(layouts.FORMS)
     assert {row["side"] for row in told["rows"] if row["part"] == "step, bf16"} == set(layouts.FORMS)

@@ -1,4 +1,4 @@
-"""What a CPU runs in another order: the ST-GCN's block, its batch norm, its dropout. Equal to the plain modules."""
+"""What a CPU runs in its own way: the ST-GCN's block, its norm and dropout, a GRU layer. Equal to the plain modules."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from methods.data.layouts import NTU25
 from methods.nn import stgcn
 from methods.nn.dropout import factors
 from methods.nn.encoder import EncoderConfig
 from methods.nn.norm import batch_norm, moments
+from methods.nn.recurrence import gru_layer
 from methods.nn.stgcn import STGCN, Block
 
 
@@ -170,3 +172,31 @@ def test_factors_of_a_few_numbers(count: int) -> None:
         assert made.shape == (count,) and made.dtype == dtype
     assert torch.equal(factors(torch.empty(count), 0.0), torch.ones(count))
     assert not factors(torch.empty(count), 1 - 1e-12).any()
+
+
+# --- the recurrence ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lengths", [[6, 6, 6], [6, 4, 4, 1], [1]])
+def test_a_gru_layer_is_torchs(lengths: list[int]) -> None:
+    """Both directions over clips of different lengths, and every gradient."""
+    torch.manual_seed(0)
+    gru = nn.GRU(5, 4, bidirectional=True).double()
+    x = random(max(lengths), len(lengths), 5).requires_grad_()
+    wanted = gru(pack_padded_sequence(x, torch.tensor(lengths)))[0].data
+    sides = ("", "_reverse")
+    weights = [[getattr(gru, f"{n}_l0{side}") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+               for side in sides]  # fmt: skip
+
+    def ours() -> Tensor:
+        rows, sizes = pack_padded_sequence(x, torch.tensor(lengths))[:2]
+        each = [gru_layer(rows, sizes.tolist(), w, bool(side)) for w, side in zip(weights, sides, strict=True)]
+        return torch.cat(each, 1)
+
+    torch.testing.assert_close(ours(), wanted, rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        slopes(ours(), x, *gru.parameters()), slopes(wanted, x, *gru.parameters()), rtol=0, atol=1e-13
+    )
+    with torch.no_grad():
+        alone = ours()
+    assert torch.equal(alone, ours())

@@ -27,6 +27,7 @@ from methods.training.config import from_dict
 from methods.training.pretrain import start
 from methods.training.probe import ProbeConfig
 from methods.training.run import Run
+from tuning.allocation import keep_memory
 from tuning.datasets import DataSource
 from tuning.measuring.memory import Meter
 from tuning.measuring.rung import time_rung
@@ -121,6 +122,7 @@ def main() -> None:
     """Answer until the input ends. What a library prints goes to standard error: the output is for answers alone."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    keep_memory()  # as a trial does
     bench = Bench()
     for line in sys.stdin:
         print(json.dumps(answer(bench, line)), file=out, flush=True)
