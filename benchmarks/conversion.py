@@ -196,9 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         report = timing.report("conversion", "benchmarks.conversion", given, settings, torch.device("cpu"), rows,
                                checks=checks, conversions=conversions, load_before=load_before)  # fmt: skip
-    print("\n".join([*timing.heading(report), "", *timing.table(rows), "", *conversions_table(conversions)]))
-    if args.json:
-        timing.write_json(args.json, report)
+    timing.publish(report, [*timing.table(rows), "", *conversions_table(conversions)], args.json)
     return 0
 
 

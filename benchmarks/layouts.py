@@ -544,9 +544,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = {"batch": args.batch, "bodies": 2, "frames": args.frames, "width": args.width, "dropout": 0.5}
     told = timing.report("layouts", "benchmarks.layouts", given, sizes, CPU, rows, checks=found,
                          load_before=load_before)  # fmt: skip
-    print("\n".join([*timing.heading(told), "", *timing.table(rows)]))
-    if args.json:
-        timing.write_json(args.json, told)
+    timing.publish(told, timing.table(rows), args.json)
     return 0
 
 

@@ -35,10 +35,10 @@ from methods.training.captured import Replayer
 from methods.training.clips import Clips, ClipStore
 from methods.training.config import TrialConfig, with_settings
 from methods.training.features import extract
-from methods.training.order import epoch_order
+from methods.training.pretrain import order_of, views_seed
 from methods.training.probe import linear_lbfgs
 from methods.training.run import start
-from methods.training.seeds import derive_seed, generator
+from methods.training.seeds import generator
 from methods.training.step import take_step
 
 PAIRS = 11 / 60  # share of clips with a second person: that of two-person classes in NTU RGB+D 60
@@ -95,13 +95,10 @@ class Stepper:
         clips = clips or bench.clips
         self.run = start(config, clips, np.arange(len(clips)), seed=0, device=bench.device)
         self.run.model.train()
-        self.views = generator(bench.device, "views")
         self.replayer = Replayer(self.run) if graph else None
-        if self.replayer is not None:
-            self.replayer.views.manual_seed(derive_seed("views"))
-        draws = torch.Generator().manual_seed(0)
-        order = epoch_order(self.run.index, self.run.strata, config.optim.batch, self.run.steps_per_epoch, draws)
-        self.order, self.next = order.to(self.run.store.home), 0
+        self.views = torch.Generator(bench.device) if self.replayer is None else self.replayer.views
+        self.views.manual_seed(views_seed(self.run))
+        self.order, self.next = order_of(self.run), 0
 
     def __call__(self) -> Tensor:
         index = self.order[self.next % len(self.order)]
@@ -183,11 +180,12 @@ def steps(bench: Bench, method: str, ways: Sequence[str], beside_peer: bool) -> 
             bench.tell(what="step", method=method, way=way, failed=f"{type(error).__name__}: {error}")
     if beside_peer:
         add_peer(bench, sides, method, config, clips)
-    for way, turns in measured(bench, sides, method).items():
+    timed = measured(bench, sides, method)
+    for way, turns in timed.items():
         rate = bench.batch / statistics.median(turns)
         told: dict[str, Any] = {"samples_per_second": round(rate), "ms": round(1e3 * statistics.median(turns), 3)}
-        if "official" in sides and way != "official":
-            told["times_official"] = round(statistics.median(turns_of["official"]) / statistics.median(turns), 2)
+        if "official" in timed and way != "official":
+            told["times_official"] = round(statistics.median(timed["official"]) / statistics.median(turns), 2)
         if method == "skeletonclr" and "bodies" in way:
             told["of_bandwidth_floor"] = round(rate / FLOOR["real" if "real" in way else "all"], 3)
         if bench.device.type == "cuda":
@@ -195,12 +193,8 @@ def steps(bench: Bench, method: str, ways: Sequence[str], beside_peer: bool) -> 
         bench.tell(what="step", method=method, way=way, batch=bench.batch, rounds=[round(t, 6) for t in turns], **told)
 
 
-turns_of: dict[str, list[float]] = {}
-
-
 def measured(bench: Bench, sides: dict[str, Callable[[], object]], method: str) -> dict[str, list[float]]:
     """The turns of all sides; a side that fails while it is timed is told, and the others are timed without it."""
-    turns_of.clear()
     while sides:
         failing = ""
         try:
@@ -211,8 +205,7 @@ def measured(bench: Bench, sides: dict[str, Callable[[], object]], method: str) 
                     side()
                 guarded[name] = side
             failing = "all"
-            turns_of.update(seconds_of(bench, guarded))
-            return dict(turns_of)
+            return seconds_of(bench, guarded)
         except Exception as error:
             bench.tell(what="step", method=method, way=failing, failed=f"{type(error).__name__}: {error}"[:500])
             if failing not in sides:

@@ -482,10 +482,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = timing.report("peers", "benchmarks.peers", given, settings(args, bench), bench.device, found.rows,
                              checks=found.checks, missing=found.missing, load_before=load_before)  # fmt: skip
     timed_rows = ["## All sides", "", *timing.table(found.rows)] if found.rows else []
-    print("\n".join(["# Each method beside its official code", "", *timing.heading(told), "", *lines, "",
-                     *summary(found, args), *timed_rows]))  # fmt: skip
-    if args.json:
-        timing.write_json(args.json, told)
+    told_lines = [*lines, "", *summary(found, args), *timed_rows]
+    timing.publish(told, told_lines, args.json, "Each method beside its official code")
     return 0
 
 

@@ -223,9 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told = timing.report(
         "probe_cost", "benchmarks.probe_cost", given, settings, torch.device("cpu"), rows, load_before=load
     )
-    print("\n".join([*timing.heading(told), "", *lines(rows)]))
-    if args.json:
-        timing.write_json(args.json, told)
+    timing.publish(told, lines(rows), args.json)
     return 0
 
 

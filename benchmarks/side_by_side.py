@@ -296,9 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "precision": args.precision, "steps_a_turn": setup.steps}  # fmt: skip
     told = timing.report("side_by_side", "benchmarks.side_by_side", given, settings, torch.device(device), rows,
                          checks=[checked], missing=missing, load_before=load_before)  # fmt: skip
-    print("\n".join([*timing.heading(told), "", *lines(rows, missing)]))
-    if args.json:
-        timing.write_json(args.json, told)
+    timing.publish(told, lines(rows, missing), args.json)
     return 0
 
 

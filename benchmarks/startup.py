@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import resource
 import statistics
@@ -267,9 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told = timing.report(
         "startup", "benchmarks.startup", given, settings, torch.device("cpu"), rows, imports=imported, load_before=load
     )
-    print("\n".join([*timing.heading(told), "", *lines(rows, imported)]))
-    if args.json:
-        timing.write_json(args.json, json.loads(json.dumps(told)))
+    timing.publish(told, lines(rows, imported), args.json)
     return 0
 
 

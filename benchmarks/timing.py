@@ -119,6 +119,13 @@ def write_json(path: Path, told: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(told, indent=2) + "\n")
 
 
+def publish(told: Mapping[str, Any], lines: Sequence[str], path: Path | None, title: str = "") -> None:
+    """Print a result as Markdown: its surroundings, then ``lines``; write all of it to ``path`` too, if one is given."""
+    print("\n".join([*([f"# {title}", ""] if title else []), *heading(told), "", *lines]))
+    if path:
+        write_json(path, told)
+
+
 def heading(told: Mapping[str, Any]) -> list[str]:
     """Machine, date, command, versions and settings as lines of a result file."""
     m, v = told["machine"], told["versions"]

@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import tiny_session
 
 from methods.data.synthetic import SyntheticConfig, write_synthetic
 from methods.errors import InputError
@@ -16,18 +17,7 @@ from tuning import datasets
 from tuning.datasets import source_of
 from tuning.train import load_config
 
-FILE = """format: 1
-name: tiny
-seed: 3
-data: {set: SET, split: xsub, validate_on: {held_out_subjects: [1]}, frames: 8}
-search:
-  method:
-    skeletonbyol: {momentum: 0.98, hidden: 8, projection: 8}
-  encoder: {width: 2, dim: 8, depth: 3, dropout: 0.0, init: torch}
-  optim: {name: adam, lr: 0.003, batch: 8}
-  streams: {use: [joint]}
-schedule: {max: 2}
-"""
+FILE = tiny_session.FILE.replace("VALIDATE", "{held_out_subjects: [1]}")
 SMALL = SyntheticConfig(clips_per_cell=1, subjects=4, cameras=2, actions=("walk", "wave"), max_frames=40)
 
 
@@ -40,7 +30,7 @@ def _new_process():
 
 
 def forget() -> None:
-    for kept in (datasets._opened, datasets._clips, datasets._copied):
+    for kept in (datasets._opened, datasets._split, datasets._clips, datasets._copied):
         kept.cache_clear()
 
 
@@ -54,7 +44,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture
 def spec(tmp_path):
     def write(name: object):
-        (tmp_path / "c.yaml").write_text(FILE.replace("SET", str(name)))
+        (tmp_path / "c.yaml").write_text(FILE.replace("DATA", str(name)))
         return load_config(tmp_path / "c.yaml")[0]
 
     return write
