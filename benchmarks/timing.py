@@ -120,7 +120,7 @@ def write_json(path: Path, told: Mapping[str, Any]) -> None:
 
 
 def publish(told: Mapping[str, Any], lines: Sequence[str], path: Path | None, title: str = "") -> None:
-    """Print a result as Markdown: its surroundings, then ``lines``; write all of it to ``path`` too, if one is given."""
+    """Print a result as Markdown: its surroundings, then ``lines``; write all of it to ``path`` too, if given."""
     print("\n".join([*([f"# {title}", ""] if title else []), *heading(told), "", *lines]))
     if path:
         write_json(path, told)

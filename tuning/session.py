@@ -59,9 +59,15 @@ def pick_device(want: str = "auto") -> torch.device:
     """``auto``: the GPU if this process has one."""
     if want == "auto":
         want = "cuda" if torch.cuda.is_available() else "cpu"
-    if want.startswith("cuda") and not torch.cuda.is_available():
+    try:
+        device = torch.device(want)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"'{want}' is no device that trials run on; say auto, cpu, cuda or cuda:1")
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device '{want}' was asked for, but PyTorch sees no GPU here")
-    return torch.device(want)
+    return device
 
 
 class Session:

@@ -22,7 +22,7 @@ from methods.base import StepOutput
 from methods.nn.progress import Progress
 from methods.training.optim import learning_rate, rates_on_device, set_learning_rate
 from methods.training.run import Run
-from methods.training.step import work
+from methods.training.step import unmarked, work
 
 WARM_UP = 3  # steps of a stage before it is recorded: libraries choose their kernels, optimisers make their state
 Replay = Callable[[], None]
@@ -97,7 +97,7 @@ class Replayer:
 
     def _work(self) -> StepOutput:
         progress = Progress(self.run.progress, self.progress)
-        return work(self.run, self.index, self.views, progress, _unmarked)
+        return work(self.run, self.index, self.views, progress, unmarked)
 
     def _recorded(self, stage: int) -> None:
         self.rows[stage] = self._row(self._work())
@@ -125,7 +125,3 @@ def epoch(run: Run, order: Tensor, views_seed: int) -> tuple[Tensor, dict[str, T
         for i, name in enumerate(names, 1):
             rows.setdefault(name, []).append(row[i])
     return torch.stack(losses), {name: torch.stack(values).mean() for name, values in rows.items()}
-
-
-def _unmarked(part: str) -> None:
-    """A recording cannot be measured in parts."""

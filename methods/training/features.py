@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from methods.filled import present_bodies
 from methods.losses import feature_spread
 from methods.nn.encoder import Encoder
 from methods.nn.stgcn import STGCN
@@ -79,7 +80,7 @@ class _Crowd:
 
     def count(self, _encoder: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         """Look at clips (N, C, T, V, M) on their way into an ST-GCN, which runs one empty body for all of them."""
-        there = int((inputs[0] != 0).flatten(1, 3).any(1).sum())
+        there = int(present_bodies(inputs[0]).sum())
         self.rows, self.last = there + 1, inputs[0].shape[0] * inputs[0].shape[4] - there
 
     def behind_last(self, rows: int) -> int:

@@ -20,7 +20,7 @@ def take_step(run: Run, index: Tensor, generator: Generator, mark: Mark | None =
     ``mark(part)`` is called at the end of each of :data:`PARTS`, in that order.
     """
     set_learning_rate(run.optimiser, learning_rate(run.config.optim, run.progress))
-    out = work(run, index, generator, run.progress, mark or _unmarked)
+    out = work(run, index, generator, run.progress, mark or unmarked)
     run.step += 1
     return out
 
@@ -43,5 +43,5 @@ def work(run: Run, index: Tensor, generator: Generator, progress: float, mark: M
     return out
 
 
-def _unmarked(part: str) -> None:
-    """Nobody is measuring."""
+def unmarked(part: str) -> None:
+    """Nobody is measuring, or nothing can be measured in parts: a recording."""

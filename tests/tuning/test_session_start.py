@@ -19,7 +19,7 @@ from methods.errors import InputError
 from tuning import datasets
 from tuning.datasets import DataSource, source_of
 from tuning.plan import plan_search, probe_config
-from tuning.session import Session, Task
+from tuning.session import Session, Task, pick_device
 from tuning.train import load_config
 
 
@@ -150,3 +150,9 @@ def test_a_closed_session_holds_nothing(source, tmp_path):
         assert model() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("word", ["gpu9", "cuda:x", "meta", ""])
+def test_what_is_no_device_is_said(word: str) -> None:
+    with pytest.raises(InputError, match=f"'{word}' is no device that trials run on"):
+        pick_device(word)
